@@ -1,0 +1,35 @@
+"""A compiled program: the value that every storage keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CompiledProgram"]
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
+    """One program's binary for one device fingerprint, with what is known of it.
+
+    Attributes:
+        key: the program key, 64 lower-case hexadecimal digits (``source.py``).
+        fingerprint: the text of the device fingerprint it was built for (``fingerprint.py``).
+        binary: what ``clCreateProgramWithBinary`` takes (OpenCL specification, 5.8.1).
+        kernel_names: the program's kernels, in the driver's order.
+        options: the build options as the driver got them.
+        build_log: what the compiler said when the program was built from source.
+        build_seconds: how long the build from source took, in seconds.
+        components: what the key is made of, as pairs of name and digest or text, so that a miss can
+            be explained.
+        created: when it was built, in seconds since 1970.
+    """
+
+    key: str
+    fingerprint: str
+    binary: bytes
+    kernel_names: tuple[str, ...] = ()
+    options: str = ""
+    build_log: str = ""
+    build_seconds: float = 0.0
+    components: tuple[tuple[str, str], ...] = ()
+    created: float = 0.0

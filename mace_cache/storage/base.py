@@ -1,0 +1,93 @@
+"""The contract: what a storage of compiled programs is, and what makes one.
+
+The names are those of MACE's ``KVStorage`` and ``KVStorageFactory``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["KVStorage", "KVStorageFactory"]
+
+
+class KVStorage(ABC):
+    """Compiled programs by their program key, for one device fingerprint.
+
+    A storage may be used by several threads at once, and several processes may have one open on the
+    same place. Beside what is stated, any method may raise ``OSError`` where the place it keeps its
+    programs in fails.
+
+    Attributes:
+        writable: whether ``insert``, ``clear`` and ``flush`` change anything.
+        evicted: how many programs this object has removed to keep within its size.
+    """
+
+    writable: bool = True
+    evicted: int = 0
+
+    @abstractmethod
+    def load(self) -> None:
+        """Make the storage ready to be asked. Calling it again reads what others have written."""
+
+    @abstractmethod
+    def find(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key.
+
+        Returns:
+            The program, verified to be what was inserted, or None where there is none.
+
+        Raises:
+            DamagedFileError: something is stored there that can't be trusted. It has been removed
+                where the storage is writable, so that the next ``find`` answers None.
+        """
+
+    @abstractmethod
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Put a program in the place of that key, or replace what is there.
+
+        Raises:
+            ValueError: *key* isn't the program's own.
+            StorageReadOnlyError: the storage only reads.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove every program of this storage, and nothing else.
+
+        Raises:
+            StorageReadOnlyError: the storage only reads.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what has been inserted to where other processes find it."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """Give the keys of the programs that are here now, in no particular order."""
+
+
+class KVStorageFactory(ABC):
+    """Makes the storage of a given name: a name is a device fingerprint's ``storage_name``.
+
+    Attributes:
+        state_directory: where what must outlive a process is kept beside the programs (statistics,
+            rejections), or None where nothing may touch the disk.
+    """
+
+    state_directory: Path | None = None
+
+    @abstractmethod
+    def create_storage(self, name: str) -> KVStorage:
+        """Make the storage of that name. Nothing is touched before its ``load``."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Give the names of the storages that have been written to, sorted."""

@@ -1,0 +1,71 @@
+"""What all tests share: one PoCL device from PyPI, and no state outside the test's own directories.
+
+The driver is chosen before pyopencl is imported: the loader that its wheel carries always sees the
+PoCL of ``pocl-binary-distribution``; an empty vendors directory keeps the machine's drivers out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+_SESSION = Path(tempfile.mkdtemp(prefix="mace-cache-tests-"))
+
+
+def _private(name: str) -> str:
+    directory = _SESSION / name
+    directory.mkdir(mode=0o700)
+    return str(directory)
+
+
+for _name in [
+    name for name in os.environ if name.startswith(("MACE_CACHE_", "POCL_", "PYOPENCL_"))
+]:
+    del os.environ[_name]
+os.environ["OCL_ICD_VENDORS"] = _private("no-vendors")
+os.environ["POCL_CACHE_DIR"] = _private("pocl")
+os.environ["XDG_CACHE_HOME"] = _private("cache")
+os.environ["MACE_CACHE_DIR"] = _private("mace-cache")
+
+import pyopencl as cl  # noqa: E402 (the driver is chosen above)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_session_directory() -> Iterator[None]:
+    yield
+    shutil.rmtree(_SESSION, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own cache directory for every test, named by ``MACE_CACHE_DIR``; it doesn't exist yet."""
+    directory = tmp_path / "mace-cache"
+    monkeypatch.setenv("MACE_CACHE_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def device() -> cl.Device:
+    """The CPU device of the PoCL that PyPI carries."""
+    (platform,) = [p for p in cl.get_platforms() if p.name == "Portable Computing Language"]
+    return platform.get_devices()[0]
+
+
+@pytest.fixture(scope="session")
+def context(device: cl.Device) -> cl.Context:
+    """One context for the whole run: PoCL compiles slowly."""
+    return cl.Context([device])
+
+
+@pytest.fixture(scope="session")
+def queue(context: cl.Context) -> cl.CommandQueue:
+    """An in-order queue on the shared context."""
+    return cl.CommandQueue(context)
