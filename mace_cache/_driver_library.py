@@ -1,0 +1,214 @@
+"""Which library a driver is: the ELF build-ids of a platform's library and of its compilers.
+
+The first word of a ``cl_platform_id`` points at the dispatch table that the ICD loader calls through
+(``cl_khr_icd``), which lies in the driver's own library. The library says its build-id in memory
+(``PT_NOTE``, ``NT_GNU_BUILD_ID``) and what it was linked with (``DT_NEEDED``). All is read from the
+memory of the process, through ``/proc/self/mem``: a file may have been replaced by an upgrade since it
+was loaded, and a wrong address there is an error instead of a crash. What can't be had is absent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["build_ids"]
+
+_COMPILER = re.compile(r"LLVM|clang|SPIRV|pocl|oclgrind|gallium|igc|comgr|nvvm|nvidia|llpc|amdocl")
+_LARGEST_TABLE = 1 << 20  # bytes of notes or dynamic entries that are believed
+_LONGEST_NAME = 256  # bytes, NAME_MAX
+
+_PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
+_DT_NEEDED, _DT_STRTAB = 1, 5
+_NT_GNU_BUILD_ID = 3
+
+
+_WORD = struct.Struct("@P")
+_ELF64 = struct.calcsize("P") == 8  # noqa: PLR2004 (bytes)
+_PROGRAM_HEADER = struct.Struct("=IIQQQQQQ" if _ELF64 else "=IIIIIIII")  # elf(5), Elf64_Phdr
+_DYNAMIC_ENTRY = struct.Struct("=qQ" if _ELF64 else "=iI")
+_NOTE_HEADER = struct.Struct("=III")
+
+
+class _Library(NamedTuple):
+    name: str  # without its directory
+    base: int  # what the addresses of its program headers are relative to
+    headers: int  # where its program headers are
+    header_count: int
+
+
+class _Segment(NamedTuple):
+    kind: int
+    address: int
+    size: int  # bytes in memory
+
+
+class _LoadedObject(ctypes.Structure):
+    """The beginning of ``struct dl_phdr_info`` (dl_iterate_phdr(3))."""
+
+    _fields_ = (
+        ("base", ctypes.c_void_p),
+        ("path", ctypes.c_char_p),
+        ("headers", ctypes.c_void_p),
+        ("header_count", ctypes.c_uint16),
+    )
+
+
+_VISITOR = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(_LoadedObject), ctypes.c_size_t, ctypes.c_void_p
+)
+
+
+class _MemoryReadError(Exception):
+    """An address that isn't readable, or a table that can't be one."""
+
+
+def build_ids(platform_pointer: int) -> tuple[tuple[str, str], ...]:
+    """Give the build-ids of a driver and of the compiler libraries it is linked with.
+
+    The answer doesn't depend on what the process has built: only libraries that were loaded together
+    with the driver's are looked at, never those that a driver opens later.
+
+    Args:
+        platform_pointer: the ``cl_platform_id``, as a number (``pyopencl.Platform.int_ptr``).
+
+    Returns:
+        Pairs of a name and a build-id in hexadecimal: ``driver`` first, then the compiler libraries by
+        the names they are linked by, sorted. Empty where it can't be known: not Linux, or a loader that
+        doesn't hand out the driver's own handles. A library without a build-id is left out.
+    """
+    if not sys.platform.startswith("linux"):
+        return ()
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ()
+    try:
+        return tuple(_build_ids(memory, platform_pointer))
+    except (_MemoryReadError, struct.error, AttributeError):  # the C library lacks a function
+        return ()
+    finally:
+        os.close(memory)
+
+
+def _build_ids(memory: int, platform_pointer: int) -> Iterator[tuple[str, str]]:
+    (dispatch_table,) = _WORD.unpack(_read(memory, platform_pointer, _WORD.size))
+    libraries = _loaded_libraries()
+    driver = _containing(memory, dispatch_table, libraries)
+    if driver is None:
+        return
+    compilers = _compilers(memory, driver, libraries)
+    for name, library in [("driver", driver), *sorted(compilers.items())]:
+        build_id = _build_id(memory, library)
+        if build_id:
+            yield name, build_id
+
+
+def _loaded_libraries() -> list[_Library]:
+    found: list[_Library] = []
+
+    @_VISITOR
+    def visit(loaded: Any, _size: int, _data: int | None) -> int:
+        one = loaded.contents
+        name = os.fsdecode(one.path or b"").rpartition("/")[2]
+        found.append(_Library(name, one.base or 0, one.headers or 0, one.header_count))
+        return 0
+
+    ctypes.CDLL(None).dl_iterate_phdr(visit, None)
+    return found
+
+
+def _containing(memory: int, address: int, libraries: Iterable[_Library]) -> _Library | None:
+    below = [library for library in libraries if library.base <= address]
+    nearest = max(below, key=lambda library: library.base, default=None)
+    if nearest is None:
+        return None
+    inside = any(
+        segment.kind == _PT_LOAD and 0 <= address - segment.address < segment.size
+        for segment in _segments(memory, nearest)
+    )
+    return nearest if inside else None
+
+
+def _compilers(memory: int, driver: _Library, libraries: Iterable[_Library]) -> dict[str, _Library]:
+    """Give the compiler libraries that *driver* is linked with, itself or through another one."""
+    by_name = {library.name: library for library in libraries if _COMPILER.search(library.name)}
+    found: dict[str, _Library] = {}
+    waiting = [driver]
+    while waiting:
+        for name in _needed(memory, waiting.pop()):
+            if name in by_name and name not in found:
+                found[name] = by_name[name]
+                waiting.append(by_name[name])
+    return found
+
+
+def _segments(memory: int, library: _Library) -> Iterator[_Segment]:
+    table = _read(memory, library.headers, library.header_count * _PROGRAM_HEADER.size)
+    for fields in _PROGRAM_HEADER.iter_unpack(table):
+        if _ELF64:
+            kind, _flags, _offset, address, _physical, _stored, size, _alignment = fields
+        else:
+            kind, _offset, address, _physical, _stored, size, _flags, _alignment = fields
+        yield _Segment(kind, library.base + address, size)
+
+
+def _build_id(memory: int, library: _Library) -> str:
+    """Give the build-id, in hexadecimal, or nothing (elf(5), Notes)."""
+    for segment in _segments(memory, library):
+        if segment.kind != _PT_NOTE:
+            continue
+        notes = _read(memory, segment.address, segment.size)
+        position = 0
+        while position + _NOTE_HEADER.size <= len(notes):
+            name_size, size, kind = _NOTE_HEADER.unpack_from(notes, position)
+            name_at = position + _NOTE_HEADER.size
+            value_at = name_at + _padded(name_size)
+            if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
+                return notes[value_at : value_at + size].hex()
+            position = value_at + _padded(size)
+    return ""
+
+
+def _needed(memory: int, library: _Library) -> list[str]:
+    """Give the names that a library is linked with (elf(5), Dynamic tags)."""
+    entries = [
+        entry
+        for segment in _segments(memory, library)
+        if segment.kind == _PT_DYNAMIC
+        for entry in _DYNAMIC_ENTRY.iter_unpack(_read(memory, segment.address, segment.size))
+    ]
+    strings = dict(entries).get(_DT_STRTAB, 0)
+    if strings < library.base:  # glibc has made it an absolute address, musl hasn't
+        strings += library.base
+    return [_name(memory, strings + offset) for tag, offset in entries if tag == _DT_NEEDED]
+
+
+def _name(memory: int, address: int) -> str:
+    try:
+        return os.fsdecode(os.pread(memory, _LONGEST_NAME, address).partition(b"\0")[0])
+    except (OSError, OverflowError) as error:
+        raise _MemoryReadError from error
+
+
+def _padded(size: int) -> int:
+    return (size + 3) & ~3
+
+
+def _read(memory: int, address: int, size: int) -> bytes:
+    if not 0 <= size <= _LARGEST_TABLE or address < 0:
+        raise _MemoryReadError
+    try:
+        found = os.pread(memory, size, address)
+    except (OSError, OverflowError) as error:
+        raise _MemoryReadError from error
+    if len(found) != size:
+        raise _MemoryReadError
+    return found
