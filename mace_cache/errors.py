@@ -4,6 +4,7 @@ MaceCacheError
 ├── ConfigurationError (ValueError)      a setting that can't be used
 │   └── UnknownSchemeError               a storage URL of an unknown scheme
 ├── DamagedFileError (ValueError)        bytes that aren't a valid MCLP file
+│   └── UnknownVersionError              an MCLP file of a major version that isn't known here
 ├── ManifestError (ValueError)           a kernel manifest that can't be used
 ├── ShapeError (ValueError)              an operator was given arrays that don't fit together
 ├── StorageReadOnlyError (OSError)       a write to a storage that only reads
@@ -29,6 +30,7 @@ __all__ = [
     "StorageReadOnlyError",
     "UncacheableError",
     "UnknownSchemeError",
+    "UnknownVersionError",
 ]
 
 
@@ -79,6 +81,19 @@ class DamagedFileError(MaceCacheError, ValueError):
         self.reason = reason
         self.offset = offset
         self.path = path
+
+
+class UnknownVersionError(DamagedFileError):
+    """An MCLP file of a major version that isn't known here: a miss, for a newer release wrote it.
+
+    Attributes:
+        version: the file's version field, ``major << 16 | minor``.
+    """
+
+    def __init__(self, version: int, offset: int, path: str | None = None) -> None:
+        reason = f"version {version >> 16}.{version & 0xFFFF} isn't known to this release"
+        super().__init__(reason, offset, path)
+        self.version = version
 
 
 class ManifestError(MaceCacheError, ValueError):

@@ -1,0 +1,318 @@
+"""The bytes of an MCLP file to compiled programs: nothing is believed before it is checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from mace_cache.container.structures import (
+    DIGEST_SIZE,
+    FORMAT_MAJOR,
+    HEADER,
+    INDEX_DIGEST_OFFSET,
+    KERNEL_RECORD,
+    MAGIC,
+    SECTION_ROW,
+    TEXT,
+    Header,
+    KernelRecord,
+    SectionRow,
+    aligned,
+    digest_of,
+)
+from mace_cache.errors import DamagedFileError, UnknownVersionError
+from mace_cache.program import CompiledProgram
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterator
+
+__all__ = ["Bundle", "decode_entry"]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} isn't JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def decode_entry(data: bytes | memoryview, path: str | None = None) -> CompiledProgram:
+    """Read a file of exactly one program, and verify all of it.
+
+    Args:
+        data: the whole file.
+        path: where it comes from, for the error.
+
+    Raises:
+        DamagedFileError: the bytes aren't a valid MCLP file of one program.
+    """
+    return Bundle(data, path).entry()
+
+
+class Bundle:
+    """A file of any number of programs, each verified when it is asked for.
+
+    Opening one verifies the header, the vendor header and the section table. The bundle keeps
+    *data*: a file mapped into memory has to be replaced, never shortened or written to.
+
+    Args:
+        data: the whole file.
+        path: where it comes from, for errors.
+
+    Raises:
+        DamagedFileError: these parts aren't those of a valid MCLP file.
+
+    Attributes:
+        header: what the file starts with.
+        path: where it comes from.
+    """
+
+    def __init__(
+        self, data: bytes | bytearray | memoryview | mmap.mmap, path: str | None = None
+    ) -> None:
+        self.path = path
+        self._view = memoryview(data).cast("B")
+        self.header = self._read_header()
+        self._fingerprints = self._read_fingerprints()
+        start = self._row_or_end(0)
+        starts = self.header.sections_offset, self.header.kernel_table_offset
+        if start.fingerprint or (start.offset, start.kernels_offset) != starts:
+            raise self._damaged("the sections aren't where they belong", starts[0])
+
+    @property
+    def signature(self) -> bytes:
+        """What follows the file's digest: not verified here, and empty for an unsigned file."""
+        return bytes(self._view[self.header.digest_offset + DIGEST_SIZE :])
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Give each program's fingerprint and key, in ascending order.
+
+        Raises:
+            DamagedFileError: the section table contradicts itself.
+        """
+        rows = map(self._row, range(self.header.section_count))
+        return [(self._fingerprints[row.fingerprint], row.key.hex()) for row in rows]
+
+    def find(self, fingerprint: str, key: str) -> CompiledProgram | None:
+        """Give the program of that fingerprint and key, or None.
+
+        Raises:
+            DamagedFileError: its bytes aren't what was written.
+        """
+        try:
+            wanted = self._fingerprints.index(fingerprint), bytes.fromhex(key)
+        except ValueError:
+            return None
+        low, high = 0, self.header.section_count
+        while low < high:
+            middle = (low + high) // 2
+            row = self._row(middle)
+            here = row.fingerprint, row.key
+            if here == wanted:
+                return self._verified_program(middle)
+            low, high = (middle + 1, high) if here < wanted else (low, middle)
+        return None
+
+    def programs(self) -> Iterator[CompiledProgram]:
+        """Give every program, by ascending fingerprint and key.
+
+        Raises:
+            DamagedFileError: the program that is next isn't what was written.
+        """
+        return map(self._verified_program, range(self.header.section_count))
+
+    def entry(self) -> CompiledProgram:
+        """Give the file's only program, with the whole file verified.
+
+        Raises:
+            DamagedFileError: the file isn't what was written, or doesn't hold one program.
+        """
+        self._verify_digest()  # covers the section too: one pass over the bytes is enough
+        if self.header.section_count != 1:
+            raise self._damaged(f"it holds {self.header.section_count} programs, not one", 0x24)
+        program = self._program(0, self._row(0))
+        self._verify_kernel_count(len(program.kernel_names))
+        return program
+
+    def verify(self) -> None:
+        """Verify every byte of the file, except for the signature.
+
+        Raises:
+            DamagedFileError: the file isn't what was written.
+        """
+        self._verify_digest()
+        self._verify_kernel_count(sum(len(program.kernel_names) for program in self.programs()))
+
+    def _damaged(self, reason: str, offset: int | None) -> DamagedFileError:
+        return DamagedFileError(reason, offset, self.path)
+
+    def _read_header(self) -> Header:
+        size = len(self._view)
+        if self._view[: len(MAGIC)] != MAGIC:
+            raise self._damaged("it doesn't start with MCLP", 0)
+        if size < HEADER.size + DIGEST_SIZE:
+            raise self._damaged(f"it ends after {size} bytes", size)
+        header = Header._make(HEADER.unpack_from(self._view))
+        if header.version >> 16 != FORMAT_MAJOR:
+            raise UnknownVersionError(header.version, 0x04, self.path)
+        if header.total_size != size:
+            raise self._damaged(f"{size} bytes where {header.total_size} were written", 0x0C)
+        if header.vendor_header_offset != HEADER.size:
+            raise self._damaged("the vendor header isn't where it belongs", 0x18)
+        if header.section_table_offset != aligned(HEADER.size + header.vendor_header_size):
+            raise self._damaged("the section table isn't where it belongs", 0x20)
+        if header.digest_offset != header.kernel_table_offset + header.kernel_table_size:
+            raise self._damaged("the digest isn't where it belongs", 0x28)
+        if header.digest_offset + DIGEST_SIZE + header.signature_size != size:
+            raise self._damaged("the signature isn't of the size that is left", 0x2C)
+        if header.sections_offset > header.kernel_table_offset:
+            raise self._damaged("the section table is too large", 0x24)
+        return header
+
+    def _read_fingerprints(self) -> list[str]:
+        """Verify all before the sections, and give the fingerprints."""
+        header, view = self.header, self._view
+        vendor_end = HEADER.size + header.vendor_header_size
+        covered = view[:INDEX_DIGEST_OFFSET], view[HEADER.size : header.sections_offset]
+        if digest_of(covered) != header.index_digest:
+            raise self._damaged("the index digest is wrong", INDEX_DIGEST_OFFSET)
+        self._verify_padding(vendor_end, header.section_table_offset)
+        *fingerprints, rest = self._text(HEADER.size, vendor_end).split("\0")
+        if rest or any(one >= two for one, two in pairwise(fingerprints)):
+            raise self._damaged("the fingerprints aren't in order", HEADER.size)
+        return fingerprints
+
+    def _row_or_end(self, number: int) -> SectionRow:
+        """Give a row as it stands, or after the last one a row of where everything ends."""
+        header = self.header
+        if number < header.section_count:
+            offset = header.section_table_offset + SECTION_ROW.size * number
+            return SectionRow._make(SECTION_ROW.unpack_from(self._view, offset))
+        ends = header.kernel_table_offset, 0, 0, header.digest_offset, 0
+        return SectionRow(b"", len(self._fingerprints), *ends)
+
+    def _row(self, number: int) -> SectionRow:
+        """Give a row that fits to the one after it."""
+        header = self.header
+        row, following = self._row_or_end(number), self._row_or_end(number + 1)
+        at = header.section_table_offset + SECTION_ROW.size * number
+        step = following.fingerprint - row.fingerprint
+        if step not in (0, 1) or row.fingerprint >= len(self._fingerprints):
+            raise self._damaged("a program's fingerprint isn't the next one", at + 0x20)
+        if step == 0 and row.key >= following.key:
+            raise self._damaged("the programs aren't in order", at)
+        if not header.sections_offset <= row.offset <= row.end == following.offset:
+            raise self._damaged("a section isn't where it belongs", at + 0x24)
+        if following.offset > header.kernel_table_offset:
+            raise self._damaged("a section ends in the kernel table", at + 0x24)
+        if not header.kernel_table_offset <= row.kernels_offset <= following.kernels_offset:
+            raise self._damaged("a program's kernels aren't where they belong", at + 0x30)
+        if following.kernels_offset > header.digest_offset:
+            raise self._damaged("a program's kernels end after the kernel table", at + 0x30)
+        return row
+
+    def _verify_digest(self) -> None:
+        end = self.header.digest_offset
+        if digest_of([self._view[:end]]) != self._view[end : end + DIGEST_SIZE]:
+            raise self._damaged("the digest is wrong", end)
+
+    def _verify_kernel_count(self, count: int) -> None:
+        if count != self.header.kernel_count:
+            raise self._damaged(f"{self.header.kernel_count} kernels, of which {count} exist", 0x08)
+
+    def _verify_padding(self, start: int, end: int) -> None:
+        if any(self._view[start:end]):
+            raise self._damaged("padding isn't zero", start)
+
+    def _verified_program(self, number: int) -> CompiledProgram:
+        row = self._row(number)
+        kernels_end = self._row_or_end(number + 1).kernels_offset
+        covered = self._view[row.offset : row.end], self._view[row.kernels_offset : kernels_end]
+        if digest_of(covered) != row.digest:
+            raise self._damaged("a section's digest is wrong", row.offset)
+        return self._program(number, row)
+
+    def _program(self, number: int, row: SectionRow) -> CompiledProgram:
+        binary_end = row.binary_offset + row.binary_size
+        self._verify_padding(row.offset + row.metadata_size, row.binary_offset)
+        self._verify_padding(binary_end, row.end)
+        program = self._read_metadata(row, bytes(self._view[row.binary_offset : binary_end]))
+        if program.kernel_names != self._kernel_names(number, row):
+            raise self._damaged("metadata and kernel table name other kernels", row.kernels_offset)
+        return program
+
+    def _kernel_names(self, number: int, row: SectionRow) -> tuple[str, ...]:
+        names: list[str] = []
+        offset, end = row.kernels_offset, self._row_or_end(number + 1).kernels_offset
+        while len(names) < row.kernel_count and offset + KERNEL_RECORD.size <= end:
+            record = KernelRecord._make(KERNEL_RECORD.unpack_from(self._view, offset))
+            if record[:3] != (number, row.binary_offset, row.binary_size):
+                raise self._damaged("a kernel isn't of its program", offset)
+            name = offset + KERNEL_RECORD.size
+            name_end = name + record.name_size
+            offset = aligned(name_end)
+            if offset > end:
+                raise self._damaged("a kernel's name is too long", name)
+            self._verify_padding(name_end, offset)
+            names.append(self._text(name, name_end))
+        if offset != end or len(names) != row.kernel_count:
+            raise self._damaged(f"the program hasn't {row.kernel_count} kernels", offset)
+        return tuple(names)
+
+    def _text(self, start: int, end: int) -> str:
+        try:
+            return str(self._view[start:end], *TEXT)
+        except UnicodeDecodeError as error:
+            raise self._damaged("text isn't UTF-8", start + error.start) from error
+
+    def _read_metadata(self, row: SectionRow, binary: bytes) -> CompiledProgram:
+        text = self._text(row.offset, row.offset + row.metadata_size)
+        try:
+            members = _JSON.decode(text)
+            return CompiledProgram(
+                key=row.key.hex(),
+                fingerprint=self._fingerprints[row.fingerprint],
+                binary=binary,
+                kernel_names=_strings(members["kernels"]),
+                options=_string(members["options"]),
+                build_log=_string(members["build_log"]),
+                build_seconds=_number(members["build_seconds"]),
+                components=tuple(_pair(item) for item in _list(members["components"])),
+                created=_number(members["created"]),
+            )
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+            reason = f"metadata can't be read ({type(error).__name__}: {error})"
+            raise self._damaged(reason, row.offset) from error
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError("not an array")
+    return value
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("not a string")
+    return value
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(_string(item) for item in _list(value))
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    name, text = _strings(value)
+    return name, text
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError("not a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number

@@ -1,0 +1,114 @@
+"""The fixed structures of an MCLP file, as ``docs/format.md`` lays them out.
+
+header | vendor header | section table | sections | kernel table | digest | signature
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "DIGEST_SIZE",
+    "FORMAT_MAJOR",
+    "FORMAT_MINOR",
+    "HEADER",
+    "INDEX_DIGEST_OFFSET",
+    "KERNEL_RECORD",
+    "MAGIC",
+    "SECTION_ROW",
+    "TEXT",
+    "Header",
+    "KernelRecord",
+    "SectionRow",
+    "aligned",
+    "digest_of",
+    "padding",
+]
+
+FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+MAGIC = b"MCLP"
+DIGEST_SIZE = 32  # SHA-256
+TEXT = ("utf-8", "surrogatepass")  # any str at all: options may hold a path's undecodable bytes
+
+HEADER = struct.Struct("<4s11I32s")
+INDEX_DIGEST_OFFSET = HEADER.size - DIGEST_SIZE
+SECTION_ROW = struct.Struct("<32s6I32s")
+KERNEL_RECORD = struct.Struct("<4I")
+
+
+class Header(NamedTuple):
+    """What a file starts with. Offsets count from the start of the file, sizes are in bytes."""
+
+    magic: bytes
+    version: int
+    kernel_count: int
+    total_size: int
+    kernel_table_offset: int
+    kernel_table_size: int
+    vendor_header_offset: int
+    vendor_header_size: int
+    section_table_offset: int
+    section_count: int
+    digest_offset: int
+    signature_size: int
+    index_digest: bytes = b""
+
+    @property
+    def sections_offset(self) -> int:
+        """Where the section table ends and the first section begins."""
+        return self.section_table_offset + SECTION_ROW.size * self.section_count
+
+
+class SectionRow(NamedTuple):
+    """A row of the section table: one program, its section and its records in the kernel table."""
+
+    key: bytes
+    fingerprint: int
+    offset: int
+    metadata_size: int
+    binary_size: int
+    kernels_offset: int
+    kernel_count: int
+    digest: bytes = b""
+
+    @property
+    def binary_offset(self) -> int:
+        """Where the section's binary begins."""
+        return aligned(self.offset + self.metadata_size)
+
+    @property
+    def end(self) -> int:
+        """Where the section ends, padding included."""
+        return aligned(self.binary_offset + self.binary_size)
+
+
+class KernelRecord(NamedTuple):
+    """What precedes a kernel's name in the kernel table."""
+
+    section: int
+    binary_offset: int
+    binary_size: int
+    name_size: int
+
+
+def aligned(offset: int) -> int:
+    """Give the first multiple of 8 that isn't below *offset*."""
+    return (offset + 7) & ~7
+
+
+def padding(size: int) -> bytes:
+    """Give the zeros that fill *size* bytes up to a multiple of 8."""
+    return bytes(-size & 7)
+
+
+def digest_of(parts: Iterable[bytes | memoryview]) -> bytes:
+    """Give the SHA-256 of *parts*, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()

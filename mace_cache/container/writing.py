@@ -1,0 +1,154 @@
+"""Compiled programs to the bytes of an MCLP file."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate, chain, pairwise
+from typing import TYPE_CHECKING
+
+from mace_cache.container.structures import (
+    DIGEST_SIZE,
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    HEADER,
+    INDEX_DIGEST_OFFSET,
+    KERNEL_RECORD,
+    MAGIC,
+    SECTION_ROW,
+    TEXT,
+    Header,
+    KernelRecord,
+    SectionRow,
+    aligned,
+    digest_of,
+    padding,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["encode"]
+
+_LARGEST = 0xFFFFFFFF  # sizes and offsets have 32 bits
+_KEY = re.compile("[0-9a-f]{64}")
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def encode(programs: Sequence[CompiledProgram]) -> bytes:
+    """Write programs as one MCLP file; the same programs in any order give the same bytes.
+
+    Args:
+        programs: one program for an entry, any number of them for a bundle.
+
+    Returns:
+        The file, unsigned.
+
+    Raises:
+        ValueError: a key isn't 64 lower-case hexadecimal digits, a fingerprint holds a NUL
+            character, a number of seconds isn't finite, two programs have the same fingerprint and
+            key, or the file would be larger than 4 GiB - 1.
+    """
+    ordered = sorted(programs, key=lambda program: (program.fingerprint, program.key))
+    _refuse_unusable(ordered)
+    fingerprints = sorted({program.fingerprint for program in ordered})
+    vendor_header = b"".join(text.encode(*TEXT) + b"\0" for text in fingerprints)
+    metadata = [_metadata(program) for program in ordered]
+    names = [[name.encode(*TEXT) for name in program.kernel_names] for program in ordered]
+
+    header, rows = _plan(ordered, fingerprints, len(vendor_header), metadata, names)
+    sections = [
+        [text, padding(len(text)), program.binary, padding(len(program.binary))]
+        for text, program in zip(metadata, ordered, strict=True)
+    ]
+    kernels = [_kernel_records(index, row, names[index]) for index, row in enumerate(rows)]
+    table = [
+        SECTION_ROW.pack(*row._replace(digest=digest_of([*section, records])))
+        for row, section, records in zip(rows, sections, kernels, strict=True)
+    ]
+    fixed = HEADER.pack(*header)[:INDEX_DIGEST_OFFSET]
+    index = [vendor_header, padding(len(vendor_header)), *table]
+    parts = [fixed, digest_of([fixed, *index]), *index, *chain.from_iterable(sections), *kernels]
+    return b"".join([*parts, digest_of(parts)])
+
+
+def _refuse_unusable(ordered: list[CompiledProgram]) -> None:
+    for program in ordered:
+        if not _KEY.fullmatch(program.key):
+            raise ValueError(f"{program.key!r} isn't a program key: 64 lower-case hex digits")
+        if "\0" in program.fingerprint:
+            raise ValueError(f"the fingerprint {program.fingerprint!r} holds a NUL character")
+    for one, next_one in pairwise(ordered):
+        if (one.fingerprint, one.key) == (next_one.fingerprint, next_one.key):
+            raise ValueError(f"program {one.key} is there twice, for {one.fingerprint!r}")
+
+
+def _metadata(program: CompiledProgram) -> bytes:
+    members = {
+        "build_log": program.build_log,
+        "build_seconds": float(program.build_seconds),
+        "components": program.components,
+        "created": float(program.created),
+        "kernels": program.kernel_names,
+        "options": program.options,
+    }
+    return _JSON.encode(members).encode(*TEXT)
+
+
+def _plan(
+    programs: list[CompiledProgram],
+    fingerprints: list[str],
+    vendor_header_size: int,
+    metadata: list[bytes],
+    names: list[list[bytes]],
+) -> tuple[Header, list[SectionRow]]:
+    """Say where everything goes; the digests aren't known yet."""
+    table = aligned(HEADER.size + vendor_header_size)
+    section_sizes = [
+        aligned(len(text)) + aligned(len(program.binary))
+        for text, program in zip(metadata, programs, strict=True)
+    ]
+    record_sizes = [sum(KERNEL_RECORD.size + aligned(len(n)) for n in some) for some in names]
+    offsets = list(accumulate(section_sizes, initial=table + SECTION_ROW.size * len(programs)))
+    kernels_offsets = list(accumulate(record_sizes, initial=offsets[-1]))
+    header = Header(
+        magic=MAGIC,
+        version=FORMAT_MAJOR << 16 | FORMAT_MINOR,
+        kernel_count=sum(map(len, names)),
+        total_size=kernels_offsets[-1] + DIGEST_SIZE,
+        kernel_table_offset=kernels_offsets[0],
+        kernel_table_size=kernels_offsets[-1] - kernels_offsets[0],
+        vendor_header_offset=HEADER.size,
+        vendor_header_size=vendor_header_size,
+        section_table_offset=table,
+        section_count=len(programs),
+        digest_offset=kernels_offsets[-1],
+        signature_size=0,
+    )
+    if header.total_size > _LARGEST:
+        raise ValueError(f"{header.total_size} bytes don't fit into an MCLP file of 4 GiB - 1")
+    numbers = {text: number for number, text in enumerate(fingerprints)}
+    rows = [
+        SectionRow(
+            key=bytes.fromhex(program.key),
+            fingerprint=numbers[program.fingerprint],
+            offset=offsets[index],
+            metadata_size=len(metadata[index]),
+            binary_size=len(program.binary),
+            kernels_offset=kernels_offsets[index],
+            kernel_count=len(names[index]),
+        )
+        for index, program in enumerate(programs)
+    ]
+    return header, rows
+
+
+def _kernel_records(index: int, row: SectionRow, names: list[bytes]) -> bytes:
+    return b"".join(
+        KERNEL_RECORD.pack(*KernelRecord(index, row.binary_offset, row.binary_size, len(name)))
+        + name
+        + padding(len(name))
+        for name in names
+    )
