@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mace_cache.container.metadata import decode_metadata
 from mace_cache.container.structures import (
     DIGEST_SIZE,
     FORMAT_MAJOR,
     HEADER,
     INDEX_DIGEST_OFFSET,
-    KERNEL_RECORD,
     MAGIC,
     SECTION_ROW,
     TEXT,
     Header,
-    KernelRecord,
     SectionRow,
     aligned,
     digest_of,
+    kernel_records,
 )
 from mace_cache.errors import DamagedFileError, UnknownVersionError
-from mace_cache.program import CompiledProgram
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
+    from mace_cache.program import CompiledProgram
+
 __all__ = ["Bundle", "decode_entry"]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} isn't JSON")
-
-
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def decode_entry(data: bytes | memoryview, path: str | None = None) -> CompiledProgram:
@@ -105,6 +97,8 @@ class Bundle:
         try:
             wanted = self._fingerprints.index(fingerprint), bytes.fromhex(key)
         except ValueError:
+            return None
+        if wanted[1].hex() != key:
             return None
         low, high = 0, self.header.section_count
         while low < high:
@@ -236,83 +230,25 @@ class Bundle:
         return self._program(number, row)
 
     def _program(self, number: int, row: SectionRow) -> CompiledProgram:
+        metadata_end = row.offset + row.metadata_size
         binary_end = row.binary_offset + row.binary_size
-        self._verify_padding(row.offset + row.metadata_size, row.binary_offset)
+        self._verify_padding(metadata_end, row.binary_offset)
         self._verify_padding(binary_end, row.end)
-        program = self._read_metadata(row, bytes(self._view[row.binary_offset : binary_end]))
-        if program.kernel_names != self._kernel_names(number, row):
-            raise self._damaged("metadata and kernel table name other kernels", row.kernels_offset)
+        text = self._text(row.offset, metadata_end)
+        binary = bytes(self._view[row.binary_offset : binary_end])
+        try:
+            program = decode_metadata(text, row, self._fingerprints[row.fingerprint], binary)
+        except ValueError as error:
+            raise self._damaged(f"metadata can't be read ({error})", row.offset) from error
+        if row.kernel_count != len(program.kernel_names):
+            raise self._damaged(f"the metadata doesn't name {row.kernel_count} kernels", row.offset)
+        kernels = self._view[row.kernels_offset : self._row_or_end(number + 1).kernels_offset]
+        if kernels != kernel_records(number, row, program.kernel_names):
+            raise self._damaged("kernel table and metadata don't agree", row.kernels_offset)
         return program
-
-    def _kernel_names(self, number: int, row: SectionRow) -> tuple[str, ...]:
-        names: list[str] = []
-        offset, end = row.kernels_offset, self._row_or_end(number + 1).kernels_offset
-        while len(names) < row.kernel_count and offset + KERNEL_RECORD.size <= end:
-            record = KernelRecord._make(KERNEL_RECORD.unpack_from(self._view, offset))
-            if record[:3] != (number, row.binary_offset, row.binary_size):
-                raise self._damaged("a kernel isn't of its program", offset)
-            name = offset + KERNEL_RECORD.size
-            name_end = name + record.name_size
-            offset = aligned(name_end)
-            if offset > end:
-                raise self._damaged("a kernel's name is too long", name)
-            self._verify_padding(name_end, offset)
-            names.append(self._text(name, name_end))
-        if offset != end or len(names) != row.kernel_count:
-            raise self._damaged(f"the program hasn't {row.kernel_count} kernels", offset)
-        return tuple(names)
 
     def _text(self, start: int, end: int) -> str:
         try:
             return str(self._view[start:end], *TEXT)
         except UnicodeDecodeError as error:
             raise self._damaged("text isn't UTF-8", start + error.start) from error
-
-    def _read_metadata(self, row: SectionRow, binary: bytes) -> CompiledProgram:
-        text = self._text(row.offset, row.offset + row.metadata_size)
-        try:
-            members = _JSON.decode(text)
-            return CompiledProgram(
-                key=row.key.hex(),
-                fingerprint=self._fingerprints[row.fingerprint],
-                binary=binary,
-                kernel_names=_strings(members["kernels"]),
-                options=_string(members["options"]),
-                build_log=_string(members["build_log"]),
-                build_seconds=_number(members["build_seconds"]),
-                components=tuple(_pair(item) for item in _list(members["components"])),
-                created=_number(members["created"]),
-            )
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
-            reason = f"metadata can't be read ({type(error).__name__}: {error})"
-            raise self._damaged(reason, row.offset) from error
-
-
-def _list(value: Any) -> list[Any]:
-    if type(value) is not list:
-        raise TypeError("not an array")
-    return value
-
-
-def _string(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError("not a string")
-    return value
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(_string(item) for item in _list(value))
-
-
-def _pair(value: Any) -> tuple[str, str]:
-    name, text = _strings(value)
-    return name, text
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise TypeError("not a number")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number

@@ -19,26 +19,28 @@ __all__ = [
     "HEADER",
     "INDEX_DIGEST_OFFSET",
     "KERNEL_RECORD",
+    "LARGEST_FILE",
     "MAGIC",
     "SECTION_ROW",
     "TEXT",
     "Header",
-    "KernelRecord",
     "SectionRow",
     "aligned",
     "digest_of",
+    "kernel_records",
     "padding",
 ]
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 0
 MAGIC = b"MCLP"
 DIGEST_SIZE = 32  # SHA-256
+LARGEST_FILE = 0xFFFFFFFF  # bytes: sizes and offsets have 32 bits
 TEXT = ("utf-8", "surrogatepass")  # any str at all: options may hold a path's undecodable bytes
 
 HEADER = struct.Struct("<4s11I32s")
 INDEX_DIGEST_OFFSET = HEADER.size - DIGEST_SIZE
 SECTION_ROW = struct.Struct("<32s6I32s")
-KERNEL_RECORD = struct.Struct("<4I")
+KERNEL_RECORD = struct.Struct("<4I")  # section, binary's offset and size, size of the name
 
 
 class Header(NamedTuple):
@@ -87,15 +89,6 @@ class SectionRow(NamedTuple):
         return aligned(self.binary_offset + self.binary_size)
 
 
-class KernelRecord(NamedTuple):
-    """What precedes a kernel's name in the kernel table."""
-
-    section: int
-    binary_offset: int
-    binary_size: int
-    name_size: int
-
-
 def aligned(offset: int) -> int:
     """Give the first multiple of 8 that isn't below *offset*."""
     return (offset + 7) & ~7
@@ -104,6 +97,26 @@ def aligned(offset: int) -> int:
 def padding(size: int) -> bytes:
     """Give the zeros that fill *size* bytes up to a multiple of 8."""
     return bytes(-size & 7)
+
+
+def kernel_records(section: int, row: SectionRow, names: Iterable[str]) -> bytes:
+    """Give a program's part of the kernel table.
+
+    Args:
+        section: the number of the program's row in the section table.
+        row: that row.
+        names: the program's kernels, in the driver's order.
+    """
+    records = []
+    for name in names:
+        text = name.encode(*TEXT)
+        size = len(text)
+        records += [
+            KERNEL_RECORD.pack(section, row.binary_offset, row.binary_size, size),
+            text,
+            padding(size),
+        ]
+    return b"".join(records)
 
 
 def digest_of(parts: Iterable[bytes | memoryview]) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING
 
+from mace_cache.container.metadata import encode_metadata
 from mace_cache.container.structures import (
     DIGEST_SIZE,
     FORMAT_MAJOR,
@@ -14,14 +14,15 @@ from mace_cache.container.structures import (
     HEADER,
     INDEX_DIGEST_OFFSET,
     KERNEL_RECORD,
+    LARGEST_FILE,
     MAGIC,
     SECTION_ROW,
     TEXT,
     Header,
-    KernelRecord,
     SectionRow,
     aligned,
     digest_of,
+    kernel_records,
     padding,
 )
 
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["encode"]
 
-_LARGEST = 0xFFFFFFFF  # sizes and offsets have 32 bits
+
 _KEY = re.compile("[0-9a-f]{64}")
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 def encode(programs: Sequence[CompiledProgram]) -> bytes:
@@ -55,15 +55,17 @@ def encode(programs: Sequence[CompiledProgram]) -> bytes:
     _refuse_unusable(ordered)
     fingerprints = sorted({program.fingerprint for program in ordered})
     vendor_header = b"".join(text.encode(*TEXT) + b"\0" for text in fingerprints)
-    metadata = [_metadata(program) for program in ordered]
-    names = [[name.encode(*TEXT) for name in program.kernel_names] for program in ordered]
+    metadata = [encode_metadata(program) for program in ordered]
 
-    header, rows = _plan(ordered, fingerprints, len(vendor_header), metadata, names)
+    header, rows = _plan(ordered, fingerprints, len(vendor_header), metadata)
     sections = [
         [text, padding(len(text)), program.binary, padding(len(program.binary))]
         for text, program in zip(metadata, ordered, strict=True)
     ]
-    kernels = [_kernel_records(index, row, names[index]) for index, row in enumerate(rows)]
+    kernels = [
+        kernel_records(number, row, program.kernel_names)
+        for number, (row, program) in enumerate(zip(rows, ordered, strict=True))
+    ]
     table = [
         SECTION_ROW.pack(*row._replace(digest=digest_of([*section, records])))
         for row, section, records in zip(rows, sections, kernels, strict=True)
@@ -85,24 +87,11 @@ def _refuse_unusable(ordered: list[CompiledProgram]) -> None:
             raise ValueError(f"program {one.key} is there twice, for {one.fingerprint!r}")
 
 
-def _metadata(program: CompiledProgram) -> bytes:
-    members = {
-        "build_log": program.build_log,
-        "build_seconds": float(program.build_seconds),
-        "components": program.components,
-        "created": float(program.created),
-        "kernels": program.kernel_names,
-        "options": program.options,
-    }
-    return _JSON.encode(members).encode(*TEXT)
-
-
 def _plan(
     programs: list[CompiledProgram],
     fingerprints: list[str],
     vendor_header_size: int,
     metadata: list[bytes],
-    names: list[list[bytes]],
 ) -> tuple[Header, list[SectionRow]]:
     """Say where everything goes; the digests aren't known yet."""
     table = aligned(HEADER.size + vendor_header_size)
@@ -110,13 +99,16 @@ def _plan(
         aligned(len(text)) + aligned(len(program.binary))
         for text, program in zip(metadata, programs, strict=True)
     ]
-    record_sizes = [sum(KERNEL_RECORD.size + aligned(len(n)) for n in some) for some in names]
+    kernels_sizes = [
+        sum(KERNEL_RECORD.size + aligned(len(name.encode(*TEXT))) for name in program.kernel_names)
+        for program in programs
+    ]
     offsets = list(accumulate(section_sizes, initial=table + SECTION_ROW.size * len(programs)))
-    kernels_offsets = list(accumulate(record_sizes, initial=offsets[-1]))
+    kernels_offsets = list(accumulate(kernels_sizes, initial=offsets[-1]))
     header = Header(
         magic=MAGIC,
         version=FORMAT_MAJOR << 16 | FORMAT_MINOR,
-        kernel_count=sum(map(len, names)),
+        kernel_count=sum(len(program.kernel_names) for program in programs),
         total_size=kernels_offsets[-1] + DIGEST_SIZE,
         kernel_table_offset=kernels_offsets[0],
         kernel_table_size=kernels_offsets[-1] - kernels_offsets[0],
@@ -127,7 +119,7 @@ def _plan(
         digest_offset=kernels_offsets[-1],
         signature_size=0,
     )
-    if header.total_size > _LARGEST:
+    if header.total_size > LARGEST_FILE:
         raise ValueError(f"{header.total_size} bytes don't fit into an MCLP file of 4 GiB - 1")
     numbers = {text: number for number, text in enumerate(fingerprints)}
     rows = [
@@ -138,17 +130,8 @@ def _plan(
             metadata_size=len(metadata[index]),
             binary_size=len(program.binary),
             kernels_offset=kernels_offsets[index],
-            kernel_count=len(names[index]),
+            kernel_count=len(program.kernel_names),
         )
         for index, program in enumerate(programs)
     ]
     return header, rows
-
-
-def _kernel_records(index: int, row: SectionRow, names: list[bytes]) -> bytes:
-    return b"".join(
-        KERNEL_RECORD.pack(*KernelRecord(index, row.binary_offset, row.binary_size, len(name)))
-        + name
-        + padding(len(name))
-        for name in names
-    )

@@ -1,0 +1,95 @@
+"""What is known of a compiled program beside its binary: to JSON and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from mace_cache.container.structures import TEXT
+from mace_cache.program import CompiledProgram
+
+if TYPE_CHECKING:
+    from mace_cache.container.structures import SectionRow
+
+__all__ = ["decode_metadata", "encode_metadata"]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} isn't JSON")
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def encode_metadata(program: CompiledProgram) -> bytes:
+    """Give a program's metadata as compact JSON.
+
+    Raises:
+        ValueError: a number of seconds isn't finite.
+    """
+    members = {
+        "build_log": program.build_log,
+        "build_seconds": float(program.build_seconds),
+        "components": program.components,
+        "created": float(program.created),
+        "kernels": program.kernel_names,
+        "options": program.options,
+    }
+    return _ENCODER.encode(members).encode(*TEXT)
+
+
+def decode_metadata(text: str, row: SectionRow, fingerprint: str, binary: bytes) -> CompiledProgram:
+    """Give the program that *text* is the metadata of; members that aren't known are passed over.
+
+    Raises:
+        ValueError: the text isn't JSON, or a member is missing or of the wrong type.
+    """
+    try:
+        members = _DECODER.decode(text)
+        return CompiledProgram(
+            key=row.key.hex(),
+            fingerprint=fingerprint,
+            binary=binary,
+            kernel_names=_strings(members["kernels"]),
+            options=_string(members["options"]),
+            build_log=_string(members["build_log"]),
+            build_seconds=_number(members["build_seconds"]),
+            components=tuple(_pair(item) for item in _list(members["components"])),
+            created=_number(members["created"]),
+        )
+    except (TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError("not an array")
+    return value
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("not a string")
+    return value
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(_string(item) for item in _list(value))
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    name, text = _strings(value)
+    return name, text
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError("not a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
