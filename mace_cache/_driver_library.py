@@ -1,10 +1,11 @@
 """Which library a driver is: the ELF build-ids of a platform's library and of its compilers.
 
-The first word of a ``cl_platform_id`` points at the dispatch table that the ICD loader calls through
-(``cl_khr_icd``), which lies in the driver's own library. The library says its build-id in memory
-(``PT_NOTE``, ``NT_GNU_BUILD_ID``) and what it was linked with (``DT_NEEDED``). All is read from the
-memory of the process, through ``/proc/self/mem``: a file may have been replaced by an upgrade since it
-was loaded, and a wrong address there is an error instead of a crash. What can't be had is absent.
+The first word of a ``cl_platform_id`` points at the dispatch table that the ICD loader calls
+through (``cl_khr_icd``). It lies in the driver's own library, or else (NVIDIA) its functions do.
+In memory a library says its build-id (``PT_NOTE``, ``NT_GNU_BUILD_ID``) and what it was linked with
+(``DT_NEEDED``). All is read through ``/proc/self/mem``: there a wrong address is an error instead
+of a crash, and what was loaded is seen rather than the file, which an upgrade may have replaced.
+What can't be had is absent.
 """
 
 from __future__ import annotations
@@ -73,16 +74,17 @@ class _MemoryReadError(Exception):
 def build_ids(platform_pointer: int) -> tuple[tuple[str, str], ...]:
     """Give the build-ids of a driver and of the compiler libraries it is linked with.
 
-    The answer doesn't depend on what the process has built: only libraries that were loaded together
-    with the driver's are looked at, never those that a driver opens later.
+    The answer doesn't depend on what the process has built: only libraries that were loaded
+    together with the driver's are looked at, never those that a driver opens later.
 
     Args:
         platform_pointer: the ``cl_platform_id``, as a number (``pyopencl.Platform.int_ptr``).
 
     Returns:
-        Pairs of a name and a build-id in hexadecimal: ``driver`` first, then the compiler libraries by
-        the names they are linked by, sorted. Empty where it can't be known: not Linux, or a loader that
-        doesn't hand out the driver's own handles. A library without a build-id is left out.
+        Pairs of a name and a build-id in hexadecimal: ``driver`` first, then the compiler libraries
+        by the names they are linked by, sorted. Empty where it can't be known: not Linux, or a
+        loader that doesn't hand out the driver's own handles. A library without a build-id is left
+        out.
     """
     if not sys.platform.startswith("linux"):
         return ()
@@ -99,9 +101,8 @@ def build_ids(platform_pointer: int) -> tuple[tuple[str, str], ...]:
 
 
 def _build_ids(memory: int, platform_pointer: int) -> Iterator[tuple[str, str]]:
-    (dispatch_table,) = _WORD.unpack(_read(memory, platform_pointer, _WORD.size))
     libraries = _loaded_libraries()
-    driver = _containing(memory, dispatch_table, libraries)
+    driver = _driver(memory, platform_pointer, libraries)
     if driver is None:
         return
     compilers = _compilers(memory, driver, libraries)
@@ -111,17 +112,25 @@ def _build_ids(memory: int, platform_pointer: int) -> Iterator[tuple[str, str]]:
             yield name, build_id
 
 
+def _driver(memory: int, platform_pointer: int, libraries: list[_Library]) -> _Library | None:
+    dispatch_table = _word(memory, platform_pointer)
+    found = _containing(memory, dispatch_table, libraries)
+    if found is None:
+        first_function = _word(memory, dispatch_table)
+        found = _containing(memory, first_function, libraries)
+    return found
+
+
 def _loaded_libraries() -> list[_Library]:
     found: list[_Library] = []
 
-    @_VISITOR
     def visit(loaded: Any, _size: int, _data: int | None) -> int:
         one = loaded.contents
         name = os.fsdecode(one.path or b"").rpartition("/")[2]
         found.append(_Library(name, one.base or 0, one.headers or 0, one.header_count))
         return 0
 
-    ctypes.CDLL(None).dl_iterate_phdr(visit, None)
+    ctypes.CDLL(None).dl_iterate_phdr(_VISITOR(visit), None)
     return found
 
 
@@ -189,6 +198,10 @@ def _needed(memory: int, library: _Library) -> list[str]:
     if strings < library.base:  # glibc has made it an absolute address, musl hasn't
         strings += library.base
     return [_name(memory, strings + offset) for tag, offset in entries if tag == _DT_NEEDED]
+
+
+def _word(memory: int, address: int) -> int:
+    return int(_WORD.unpack(_read(memory, address, _WORD.size))[0])
 
 
 def _name(memory: int, address: int) -> str:
