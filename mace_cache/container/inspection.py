@@ -121,7 +121,7 @@ class _Walk:
         size = len(self.view)
         if self.cursor < offset <= size:
             self.limit = offset
-            self.take(offset - self.cursor, "gap", problem="bytes that belong to nothing")
+            self.take(offset - self.cursor, "gap", problem="bytes that mean nothing here")
         self.limit = end if self.cursor <= end <= size else size
 
     def take(
@@ -174,9 +174,12 @@ class _Walk:
             "digest_offset": hex(len(self.view) - DIGEST_SIZE - header.signature_size),
             "index_digest": digest_of(covered).hex(),
         }
+        if header.version >> 16 != FORMAT_MAJOR:  # what follows has another meaning
+            self.take(4, "header.magic", _shown("magic", header.magic), wanted=wanted["magic"])
+            self.take(4, "header.version", _shown("version", header.version))
+            return None
         self.structure("header", header, wanted)
-        known = len(start) == HEADER.size and header.version >> 16 == FORMAT_MAJOR
-        return header if known else None
+        return header if len(start) == HEADER.size else None
 
     def vendor_header(self, header: Header) -> None:
         self.begin(header.vendor_header_offset, header.section_table_offset)

@@ -14,6 +14,7 @@ from mace_cache.container.structures import (
     MAGIC,
     SECTION_ROW,
     TEXT,
+    VERSION_END,
     Header,
     SectionRow,
     aligned,
@@ -147,11 +148,12 @@ class Bundle:
         size = len(self._view)
         if self._view[: len(MAGIC)] != MAGIC:
             raise self._damaged("it doesn't start with MCLP", 0)
+        version = int.from_bytes(self._view[len(MAGIC) : VERSION_END], "little")
+        if size >= VERSION_END and version >> 16 != FORMAT_MAJOR:
+            raise UnknownVersionError(version, 0x04, self.path)
         if size < HEADER.size + DIGEST_SIZE:
             raise self._damaged(f"it ends after {size} bytes", size)
         header = Header._make(HEADER.unpack_from(self._view))
-        if header.version >> 16 != FORMAT_MAJOR:
-            raise UnknownVersionError(header.version, 0x04, self.path)
         if header.total_size != size:
             raise self._damaged(f"{size} bytes where {header.total_size} were written", 0x0C)
         if header.vendor_header_offset != HEADER.size:
@@ -243,7 +245,7 @@ class Bundle:
         if row.kernel_count != len(program.kernel_names):
             raise self._damaged(f"the metadata doesn't name {row.kernel_count} kernels", row.offset)
         kernels = self._view[row.kernels_offset : self._row_or_end(number + 1).kernels_offset]
-        if kernels != kernel_records(number, row, program.kernel_names):
+        if bytes(kernels) != kernel_records(number, row, program.kernel_names):
             raise self._damaged("kernel table and metadata don't agree", row.kernels_offset)
         return program
 

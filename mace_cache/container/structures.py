@@ -23,6 +23,7 @@ __all__ = [
     "MAGIC",
     "SECTION_ROW",
     "TEXT",
+    "VERSION_END",
     "Header",
     "SectionRow",
     "aligned",
@@ -33,6 +34,7 @@ __all__ = [
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 0
 MAGIC = b"MCLP"
+VERSION_END = 8  # what every major version begins with: magic and version
 DIGEST_SIZE = 32  # SHA-256
 LARGEST_FILE = 0xFFFFFFFF  # bytes: sizes and offsets have 32 bits
 TEXT = ("utf-8", "surrogatepass")  # any str at all: options may hold a path's undecodable bytes
@@ -107,16 +109,14 @@ def kernel_records(section: int, row: SectionRow, names: Iterable[str]) -> bytes
         row: that row.
         names: the program's kernels, in the driver's order.
     """
-    records = []
+    offset, size = row.binary_offset, row.binary_size
+    records = bytearray()
     for name in names:
         text = name.encode(*TEXT)
-        size = len(text)
-        records += [
-            KERNEL_RECORD.pack(section, row.binary_offset, row.binary_size, size),
-            text,
-            padding(size),
-        ]
-    return b"".join(records)
+        records += KERNEL_RECORD.pack(section, offset, size, len(text))
+        records += text
+        records += padding(len(text))
+    return bytes(records)
 
 
 def digest_of(parts: Iterable[bytes | memoryview]) -> bytes:
