@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["build_ids"]
 
-_COMPILER = re.compile(r"LLVM|clang|SPIRV|pocl|oclgrind|gallium|igc|comgr|nvvm|nvidia|llpc|amdocl")
+_COMPILERS = (
+    "LLVM",
+    "clang",
+    "SPIRV",
+    "pocl",
+    "oclgrind",
+    "gallium",
+    "igc",
+    "comgr",
+    "nvvm",
+    "amdocl",
+)
 _LARGEST_TABLE = 1 << 20  # bytes of notes or dynamic entries that are believed
 _LONGEST_NAME = 256  # bytes, NAME_MAX
 
@@ -148,7 +158,7 @@ def _containing(memory: int, address: int, libraries: Iterable[_Library]) -> _Li
 
 def _compilers(memory: int, driver: _Library, libraries: Iterable[_Library]) -> dict[str, _Library]:
     """Give the compiler libraries that *driver* is linked with, itself or through another one."""
-    by_name = {library.name: library for library in libraries if _COMPILER.search(library.name)}
+    by_name = {library.name: library for library in libraries if _is_compiler(library.name)}
     found: dict[str, _Library] = {}
     waiting = [driver]
     while waiting:
@@ -157,6 +167,10 @@ def _compilers(memory: int, driver: _Library, libraries: Iterable[_Library]) -> 
                 found[name] = by_name[name]
                 waiting.append(by_name[name])
     return found
+
+
+def _is_compiler(name: str) -> bool:
+    return any(mark in name for mark in _COMPILERS)
 
 
 def _segments(memory: int, library: _Library) -> Iterator[_Segment]:

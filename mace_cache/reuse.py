@@ -18,11 +18,11 @@ from mace_cache.fingerprint import components
 
 __all__ = ["ReusePolicy", "adreno_build_date", "adreno_remote_branch", "may_reuse"]
 
-_REMOTE_BRANCH = re.compile(r"Remote Branch:[ \t]*(\S*[0-9/._]\S*)")  # a word alone is a label
-_BUILD_DATE = re.compile(r"\bDate:\s*([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})(?![0-9])")
+_REMOTE_BRANCH = r"Remote Branch:[ \t]*(\S*[0-9/._]\S*)"  # a word alone is a label
+_BUILD_DATE = r"\bDate:\s*([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})(?![0-9])"
 _CENTURY = 2000  # of a year of two digits: OpenCL is of 2008
 _YEARS_IN_CENTURY = 100
-_PROCESSOR = re.compile(r"HSTR: .*|Adreno\(TM\) [0-9]+")  # PoCL's target, Adreno's model
+_PROCESSOR = r"HSTR: .*|Adreno\(TM\) [0-9]+"  # PoCL's target, Adreno's model
 _SAME_PLATFORM = ("platform name", "platform profile", "platform version")
 _ALWAYS_SAME = ("device address bits", "compute capability")
 
@@ -65,7 +65,7 @@ def adreno_remote_branch(version: str) -> str:
             build: commit #3dad7f8ed7 changeid #I593c16c433 Date: 10/01/21 Fri Local Branch:
             Remote Branch: refs/tags/AU_LINUX_ANDROID_LA.UM.9.1.R1.11.00.00.604.073``.
     """
-    found = _REMOTE_BRANCH.search(version)
+    found = re.search(_REMOTE_BRANCH, version)
     return found[1] if found else ""
 
 
@@ -75,7 +75,7 @@ def adreno_build_date(version: str) -> dt.date | None:
     Args:
         version: as for `adreno_remote_branch`; the date is month/day/year.
     """
-    found = _BUILD_DATE.search(version)
+    found = re.search(_BUILD_DATE, version)
     if found is None:
         return None
     month, day, year = (int(number) for number in found.groups())
@@ -115,7 +115,7 @@ def _family(found: dict[str, str]) -> str:
 
 
 def _processor(found: dict[str, str]) -> str:
-    shown = _PROCESSOR.search(found.get("device version", ""))
+    shown = re.search(_PROCESSOR, found.get("device version", ""))
     return shown[0] if shown else ""
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import mace_cache.fingerprint as room
 from mace_cache import opencl
-from mace_cache._driver_family import compiler_environment, family_of
+from mace_cache._driver_family import _VARIABLES, compiler_environment, family_of
 from mace_cache.errors import FingerprintError
 from mace_cache.fingerprint import components, fingerprint, storage_name
 
@@ -320,6 +320,14 @@ def test_which_variables_count(
     assert compiler_environment(family) == before
     monkeypatch.setenv(compiling, "changed")
     assert set(compiler_environment(family)) - set(before) == {(compiling, "changed")}
+
+
+def test_every_variable_is_documented() -> None:
+    """The table of docs/drivers.md is the one in the code."""
+    documented = (Path(__file__).parents[1] / "docs" / "drivers.md").read_text(encoding="utf-8")
+    for variables in _VARIABLES.values():
+        for name in (*variables.compiling, *variables.ignored):
+            assert re.search(rf"`{name}\*?`", documented), name
 
 
 def test_intels_switch_lets_its_keys_count(monkeypatch: pytest.MonkeyPatch) -> None:
