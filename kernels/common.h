@@ -1,0 +1,57 @@
+/* What every program here shares: storage as float or half, arithmetic in float, activations.
+
+   DATA_TYPE, a build option, is float or half: what tensors are stored as. A half is only ever loaded
+   and stored (vload_half, vstore_half: OpenCL C specification, 6.15.7), so cl_khr_fp16 isn't needed. */
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#define LOAD_float(pointer, index) (pointer)[index]
+#define LOAD_half(pointer, index) vload_half(index, pointer)
+#define LOAD4_float(pointer, index) vload4(0, (pointer) + (index))
+#define LOAD4_half(pointer, index) vload_half4(0, (pointer) + (index))
+#define STORE_float(value, pointer, index) (pointer)[index] = (value)
+#define STORE_half(value, pointer, index) vstore_half(value, index, pointer)
+#define STORE4_float(value, pointer, index) vstore4(value, 0, (pointer) + (index))
+#define STORE4_half(value, pointer, index) vstore_half4(value, 0, (pointer) + (index))
+
+#define LOAD(pointer, index) JOIN(LOAD_, DATA_TYPE)(pointer, index)
+#define LOAD4(pointer, index) JOIN(LOAD4_, DATA_TYPE)(pointer, index)
+#define STORE(value, pointer, index) JOIN(STORE_, DATA_TYPE)(value, pointer, index)
+#define STORE4(value, pointer, index) JOIN(STORE4_, DATA_TYPE)(value, pointer, index)
+
+/* Channels are worked on in blocks of 4; the last block of a pixel may be short. */
+#define BLOCK 4
+
+enum activation { NONE, RELU, RELU6, PRELU, SIGMOID };
+
+static float4 load_block(global const DATA_TYPE *pointer, int index, int count) {
+    if (count >= BLOCK) return LOAD4(pointer, index);
+    float4 value = 0.0f;
+    value.x = LOAD(pointer, index);
+    if (count > 1) value.y = LOAD(pointer, index + 1);
+    if (count > 2) value.z = LOAD(pointer, index + 2);
+    return value;
+}
+
+static void store_block(float4 value, global DATA_TYPE *pointer, int index, int count) {
+    if (count >= BLOCK) {
+        STORE4(value, pointer, index);
+        return;
+    }
+    STORE(value.x, pointer, index);
+    if (count > 1) STORE(value.y, pointer, index + 1);
+    if (count > 2) STORE(value.z, pointer, index + 2);
+}
+
+/* Slopes of PRELU are one a channel, and read for no other activation. */
+static float4 activate(float4 value, int activation, global const DATA_TYPE *slopes, int channel,
+                       int count) {
+    switch (activation) {
+    case RELU: return fmax(value, 0.0f);
+    case RELU6: return clamp(value, 0.0f, 6.0f);
+    case PRELU: return fmax(value, 0.0f) + fmin(value, 0.0f) * load_block(slopes, channel, count);
+    case SIGMOID: return 1.0f / (1.0f + exp(-value));
+    default: return value;
+    }
+}

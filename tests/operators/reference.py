@@ -1,0 +1,85 @@
+"""The operators in plain numpy, written from TensorFlow's definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+ACTIVATIONS = ("none", "relu", "relu6", "prelu", "sigmoid")
+
+
+def noise(seed: int, *shape: int) -> Array:
+    """Give normally distributed numbers of that shape."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def windows(x: Array, height: int, width: int, stride: int, fill: float = 0.0) -> Array:
+    """Give the windows of ``SAME`` padding: (batch, rows, columns, channels, height, width)."""
+    padding = [(0, 0)]
+    for length, size in ((x.shape[1], height), (x.shape[2], width)):
+        outputs = int(np.ceil(length / stride))
+        total = max((outputs - 1) * stride + size - length, 0)
+        padding.append((total // 2, total - total // 2))
+    padded = np.pad(x, [*padding, (0, 0)], constant_values=fill)
+    return sliding_windows(padded, height, width, stride)
+
+
+def sliding_windows(x: Array, height: int, width: int, stride: int) -> Array:
+    """Give the windows of ``VALID`` padding: (batch, rows, columns, channels, height, width)."""
+    return sliding_window_view(x, (height, width), axis=(1, 2))[:, ::stride, ::stride]
+
+
+def convolution(x: Array, weights: Array, stride: int) -> Array:
+    """CONV_2D with weights (output channels, height, width, channels)."""
+    height, width = weights.shape[1:3]
+    seen = windows(x, height, width, stride)
+    return np.asarray(np.einsum("nyxchw,ohwc->nyxo", seen, weights))
+
+
+def depthwise_convolution(x: Array, weights: Array, stride: int) -> Array:
+    """DEPTHWISE_CONV_2D with weights (1, height, width, channels * multiplier)."""
+    height, width = weights.shape[1:3]
+    repeated = np.repeat(x, weights.shape[3] // x.shape[3], axis=3)
+    seen = windows(repeated, height, width, stride)
+    return np.asarray(np.einsum("nyxchw,hwc->nyxc", seen, weights[0]))
+
+
+def activate(x: Array, activation: str, alpha: Array | None = None) -> Array:
+    """Apply one of the activations."""
+    if activation == "prelu":
+        return np.where(x < 0, x * alpha, x)
+    functions = {
+        "none": lambda value: value,
+        "relu": lambda value: np.maximum(value, 0),
+        "relu6": lambda value: np.clip(value, 0, 6),
+        "sigmoid": lambda value: 1 / (1 + np.exp(-value)),
+    }
+    result: Array = functions[activation](x)
+    return result
+
+
+def resize(image: Array, size: tuple[int, int], rectangle: tuple[float, ...]) -> Array:
+    """Sample a rectangle (top, left, height, width) of an image, black outside, pixel by pixel."""
+    top, left, height, width = rectangle
+    result = np.zeros((*size, 3))
+    for row in range(size[0]):
+        for column in range(size[1]):
+            y = top + (row + 0.5) * height / size[0]
+            x = left + (column + 0.5) * width / size[1]
+            if 0 <= y <= image.shape[0] and 0 <= x <= image.shape[1]:
+                result[row, column] = _sample(image, y - 0.5, x - 0.5)
+    return result
+
+
+def _sample(image: Array, y: float, x: float) -> Array:
+    total = np.zeros(3)
+    for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+        for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+            weight = (1 - abs(y - row)) * (1 - abs(x - column))
+            inside = image[np.clip(row, 0, len(image) - 1), np.clip(column, 0, image.shape[1] - 1)]
+            total += weight * inside
+    return total

@@ -1,0 +1,62 @@
+"""Addition and activations against numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mace_cache.errors import ShapeError
+from mace_cache.operators import activate, add
+from tests.operators import reference
+from tests.operators.reference import ACTIVATIONS, noise
+
+if TYPE_CHECKING:
+    from mace_cache.operators import Runtime
+    from tests.operators.conftest import Bench
+
+_SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple)
+
+
+@settings(deadline=None, max_examples=40)
+@given(_SHAPES, st.sampled_from(["none", "relu", "relu6", "sigmoid"]), st.integers(0, 99))
+def test_add_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str, seed: int) -> None:
+    """Tensors of any shape are added, and the activation applied to the sum."""
+    a, b = noise(seed, *shape) * 4, noise(seed + 1, *shape) * 4
+    put = bench.runtime.to_device
+    result = bench.runtime.to_host(add(bench.runtime, put(a), put(b), activation=activation))
+    expected = reference.activate(bench.rounded(a) + bench.rounded(b), activation)
+    bench.assert_close(result, expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 5, 7), (2, 3, 5, 8), (2, 1, 1, 13)])
+def test_activate_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str) -> None:
+    """Every activation is what its definition gives, for any number of axes."""
+    x = noise(0, *shape) * 5
+    alpha = noise(1, shape[-1]) if activation == "prelu" else None
+    put = bench.runtime.to_device
+    slopes = None if alpha is None else put(alpha)
+    result = bench.runtime.to_host(activate(bench.runtime, put(x), activation, slopes))
+    alpha = None if alpha is None else bench.rounded(alpha)
+    bench.assert_close(result, reference.activate(bench.rounded(x), activation, alpha))
+
+
+def test_shapes_that_do_not_fit_are_named(runtime: Runtime) -> None:
+    """Nothing is broadcast: the error tells both shapes."""
+    with pytest.raises(ShapeError, match=r"add: .*\(2, 3\) and float32 \(3,\)"):
+        add(runtime, runtime.empty((2, 3)), runtime.empty((3,)))
+
+
+def test_a_tensor_without_axes_is_refused(runtime: Runtime) -> None:
+    """A scalar has no channels."""
+    with pytest.raises(ShapeError, match=r"activate: .*one axis or more, given float32 \(\)"):
+        activate(runtime, runtime.empty(()), "relu")
+
+
+def test_add_has_no_slopes_for_prelu(runtime: Runtime) -> None:
+    """PReLU needs slopes, which addition doesn't take."""
+    with pytest.raises(ShapeError, match="add: expected alpha of 3 channels for prelu"):
+        add(runtime, runtime.empty((3,)), runtime.empty((3,)), activation="prelu")

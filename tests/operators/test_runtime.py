@@ -1,0 +1,178 @@
+"""Tensors, and that what the manifest warms is what the operators launch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyopencl as cl
+import pytest
+
+from mace_cache import operators
+from mace_cache.errors import ShapeError
+from mace_cache.library import build_options, load_manifest
+from mace_cache.operators import Runtime
+from mace_cache.operators.tensor import MOST_WORK_ITEMS
+from tests.operators.conftest import PlainBuilder
+from tests.operators.reference import noise
+
+if TYPE_CHECKING:
+    from mace_cache.operators import Tensor
+
+_LAUNCHERS = [
+    *("activate", "add", "convolution", "depthwise_convolution", "max_pool"),
+    *("pointwise_convolution", "resize_normalise"),
+]
+_COPIERS = ["concatenate", "pad_channels", "reshape"]
+
+
+def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
+    """Run each operator that launches a kernel on tensors of that height and width."""
+    image = runtime.to_device(np.zeros((edge, edge, 3), np.uint8))
+    x = operators.resize_normalise(runtime, image, (edge, edge), scale=1.0, offset=0.0)
+    weights = runtime.to_device(noise(0, 3, 1, 1, 3))
+    x = operators.convolution(runtime, x, weights)
+    x = operators.pointwise_convolution(runtime, x, weights)
+    x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
+    x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
+    runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
+
+
+def test_every_operator_is_run_here() -> None:
+    """An operator that is added must be added to the tests of this file too."""
+    public = {name for name in operators.__all__ if name.islower()}
+    assert public == {*_LAUNCHERS, *_COPIERS}
+
+
+@pytest.mark.parametrize(("data_type", "variant"), [("float32", "float"), ("float16", "half")])
+def test_the_manifest_has_what_the_operators_launch(
+    queue: cl.CommandQueue, monkeypatch: pytest.MonkeyPatch, data_type: str, variant: str
+) -> None:
+    """Every program, its options, and every kernel with its local size are in the manifest."""
+    launched = set()
+    enqueue = cl.enqueue_nd_range_kernel
+
+    def record(
+        queue: cl.CommandQueue, kernel: cl.Kernel, size: tuple[int], local: tuple[int]
+    ) -> cl.Event:
+        launched.add((kernel.function_name, local))
+        return enqueue(queue, kernel, size, local)
+
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", record)
+    builder = PlainBuilder()
+    run_every_operator(Runtime(queue, builder, data_type))
+
+    programs = load_manifest().programs
+    assert launched == {(a.kernel, a.local_size) for p in programs for a in p.launches}
+    assert sorted(builder.asked) == sorted(
+        (program.read_source(), tuple(build_options(program, program.variant(variant))))
+        for program in programs
+    )
+
+
+_WARM_THEN_RUN = """
+import os, pathlib
+import pyopencl as cl
+from mace_cache.library import build_options, launch_once, load_manifest
+from mace_cache.operators import Runtime
+from mace_cache.operators.tensor import MOST_WORK_ITEMS
+from tests.operators.conftest import PlainBuilder
+from tests.operators.test_runtime import run_every_operator
+
+queue = cl.CommandQueue(cl.Context(cl.get_platforms()[0].get_devices()))
+for program in load_manifest().programs:
+    options = build_options(program, program.variant("float"))
+    built = cl.Program(queue.context, program.read_source()).build(options)
+    for launch in program.launches:
+        launch_once(built, queue, launch)
+
+def compiled():
+    return sum(1 for path in pathlib.Path(os.environ["POCL_CACHE_DIR"]).rglob("64-1-1*"))
+
+warmed = compiled()
+run_every_operator(Runtime(queue, PlainBuilder()), edge=300)
+print(warmed, compiled())
+"""
+
+
+def test_launches_of_the_manifest_leave_nothing_to_compile() -> None:
+    """PoCL compiles no kernel again for the operators' launches, large ones included."""
+    with tempfile.TemporaryDirectory() as directory:
+        output = subprocess.run(
+            [sys.executable, "-c", _WARM_THEN_RUN],
+            env={
+                **os.environ,
+                "POCL_CACHE_DIR": directory,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    warmed, after = map(int, output.split())
+    assert warmed == after == sum(len(program.launches) for program in load_manifest().programs)
+
+
+def test_more_work_than_the_largest_grid_is_all_done(runtime: Runtime) -> None:
+    """Kernels loop over the pieces of work that have no work-item of their own."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 201, 3), np.uint8)
+    assert pixels[..., 0].size > MOST_WORK_ITEMS
+    image = runtime.to_device(pixels)
+    x = operators.resize_normalise(runtime, image, (200, 201), scale=1.0, offset=0.0)
+    ones, identity = runtime.to_device(np.ones((1, 1, 1, 3))), runtime.to_device(np.eye(3))
+    results = [
+        x,
+        operators.activate(runtime, x, "relu"),
+        operators.max_pool(runtime, x, size=1, stride=1),
+        operators.depthwise_convolution(runtime, x, ones),
+        operators.pointwise_convolution(runtime, x, operators.reshape(identity, (3, 1, 1, 3))),
+    ]
+    for result in results:
+        np.testing.assert_array_equal(runtime.to_host(result)[0], pixels)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (2, 3, 5, 7)])
+def test_arrays_come_back_from_the_device(runtime: Runtime, shape: tuple[int, ...]) -> None:
+    """Shape and values survive, whatever the array's order in memory."""
+    array = noise(0, *shape).astype(np.float32)
+    np.testing.assert_array_equal(runtime.to_host(runtime.to_device(array)), array)
+    turned = runtime.to_host(runtime.to_device(array.T))
+    np.testing.assert_array_equal(turned, array.T)
+    assert turned.shape == array.T.shape
+
+
+def test_half_tensors_hold_rounded_values(queue: cl.CommandQueue) -> None:
+    """A runtime of half stores half, and gives float32 back."""
+    runtime = Runtime(queue, PlainBuilder(), np.float16)
+    tensor: Tensor = runtime.to_device(np.array([1 / 3]))
+    assert tensor.data_type == np.float16
+    back = runtime.to_host(tensor)
+    assert back.dtype == np.float32
+    assert back[0] == np.float16(1 / 3)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0, 2), (2**20, 2**11)])
+def test_tensors_too_small_or_too_large_are_refused(
+    runtime: Runtime, shape: tuple[int, ...]
+) -> None:
+    """Kernels index with 32 bits, and a buffer can't be empty."""
+    with pytest.raises(ShapeError, match="empty: expected 1 to 1073741824 elements"):
+        runtime.empty(shape)
+    with pytest.raises(ShapeError, match="to_device: expected 1 to 1073741824 elements"):
+        runtime.to_device(np.broadcast_to(np.float32(0), shape))
+
+
+def test_a_shape_of_two_negative_axes_is_refused(runtime: Runtime) -> None:
+    """The product alone doesn't tell."""
+    with pytest.raises(ShapeError, match="empty: "):
+        runtime.empty((-2, -3))
+
+
+def test_other_data_types_are_refused(queue: cl.CommandQueue) -> None:
+    """The kernels know float and half."""
+    with pytest.raises(ShapeError, match="float32 or float16, given float64"):
+        Runtime(queue, PlainBuilder(), np.float64)
