@@ -5,6 +5,8 @@ The names are those of MACE's ``KVStorage`` and ``KVStorageFactory``.
 
 from __future__ import annotations
 
+import os
+import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
 
     from mace_cache.program import CompiledProgram
 
-__all__ = ["KVStorage", "KVStorageFactory"]
+__all__ = ["KVStorage", "KVStorageFactory", "check_key", "check_name", "check_program"]
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+# A name is one component of a path: no separator, no NUL, and no dot in front, so not "..".
+_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
+_LONGEST_NAME = 200  # in bytes: most file systems take 255, and suffixes are added
 
 
 class KVStorage(ABC):
@@ -46,6 +53,7 @@ class KVStorage(ABC):
         Raises:
             DamagedFileError: something is stored there that can't be trusted. It has been removed
                 where the storage is writable, so that the next ``find`` answers None.
+            ValueError: *key* isn't 64 lower-case hexadecimal digits.
         """
 
     @abstractmethod
@@ -53,7 +61,7 @@ class KVStorage(ABC):
         """Put a program in the place of that key, or replace what is there.
 
         Raises:
-            ValueError: *key* isn't the program's own.
+            ValueError: *key* isn't the program's own, or the program can't be stored.
             StorageReadOnlyError: the storage only reads.
         """
 
@@ -86,8 +94,48 @@ class KVStorageFactory(ABC):
 
     @abstractmethod
     def create_storage(self, name: str) -> KVStorage:
-        """Make the storage of that name. Nothing is touched before its ``load``."""
+        """Make the storage of that name. Nothing is touched before its ``load``.
+
+        Raises:
+            ValueError: *name* is empty, over 200 bytes, begins with a dot, or holds a path
+                separator or NUL.
+        """
 
     @abstractmethod
     def names(self) -> list[str]:
         """Give the names of the storages that have been written to, sorted."""
+
+
+def check_key(key: str) -> None:
+    """Refuse what isn't a program key: keys become file names.
+
+    Raises:
+        ValueError: *key* isn't 64 lower-case hexadecimal digits.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no program key: expected 64 lower-case hexadecimal digits")
+
+
+def check_program(key: str, program: CompiledProgram) -> None:
+    """Refuse to store a program in the place of another.
+
+    Raises:
+        ValueError: *key* is no program key, or not this program's.
+    """
+    check_key(key)
+    if key != program.key:
+        raise ValueError(f"the program's key is {program.key!r}, not {key!r}")
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't be a storage's name: names become names of files and directories.
+
+    Raises:
+        ValueError: *name* is empty, over 200 bytes, begins with a dot, or holds a path separator or
+            NUL.
+    """
+    if not _NAME.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise ValueError(
+            f"{name!r} can't name a storage: expected at most {_LONGEST_NAME} bytes, no path "
+            f"separator or NUL, and no leading dot"
+        )

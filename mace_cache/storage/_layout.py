@@ -1,0 +1,138 @@
+"""Where a directory storage keeps what: ``<root>/v1/<name>/<two digits of the key>/<key>.mclp``.
+
+Only files that are named like this count as the library's own: nothing else is ever removed. Links
+aren't followed anywhere below the root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mace_cache._filesystem import TEMPORARY_PREFIX, open_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "FORMAT_DIRECTORY",
+    "OwnFile",
+    "entry_name",
+    "list_files",
+    "list_shards",
+    "list_storages",
+    "shard_name",
+    "walk",
+]
+
+FORMAT_DIRECTORY = "v1"
+
+_ABANDONED_AFTER = 3600 * 10**9  # nanoseconds
+_SUFFIX = ".mclp"
+_SHARD = re.compile(r"[0-9a-f]{2}")
+_ENTRY = re.compile(r"[0-9a-f]{64}" + re.escape(_SUFFIX))
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{32}")
+
+
+class OwnFile(NamedTuple):
+    """A file that the library wrote.
+
+    Attributes:
+        modified: when it was written or last marked as used, in nanoseconds since 1970.
+        size: in bytes.
+        name: its name in its shard.
+        temporary: whether it is being written, or was left behind by a process that died writing.
+    """
+
+    modified: int
+    size: int
+    name: str
+    temporary: bool
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is a temporary of a process that must have died: a write takes seconds."""
+        return self.temporary and self.modified < time.time_ns() - _ABANDONED_AFTER
+
+    @property
+    def key(self) -> str:
+        """The key of the program that an entry holds."""
+        return self.name.removesuffix(_SUFFIX)
+
+
+def shard_name(key: str) -> str:
+    """Give the name of the directory that holds a key's entry."""
+    return key[:2]
+
+
+def entry_name(key: str) -> str:
+    """Give the name of a key's entry."""
+    return key + _SUFFIX
+
+
+def list_files(shard: int) -> Iterator[OwnFile]:
+    """Give our files in a shard: regular files of our names.
+
+    Args:
+        shard: the open directory.
+    """
+    with os.scandir(shard) as listing:
+        for item in listing:
+            temporary = _TEMPORARY.fullmatch(item.name) is not None
+            if not temporary and not _ENTRY.fullmatch(item.name):
+                continue
+            with suppress(FileNotFoundError):  # Another process may have removed it just now.
+                if item.is_file(follow_symlinks=False):
+                    status = item.stat(follow_symlinks=False)
+                    yield OwnFile(status.st_mtime_ns, status.st_size, item.name, temporary)
+
+
+def list_shards(storage: int) -> list[str]:
+    """Give the names of the shards in a storage's open directory."""
+    return [name for name in _list_directories(storage) if _SHARD.fullmatch(name)]
+
+
+def list_storages(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Give the storages that have been written to: the name of each and those of its shards.
+
+    One that can't be read, or isn't private, is passed over: it is no reason to lose the others.
+
+    Args:
+        root: the directory of the format version; none there means no storages.
+
+    Raises:
+        OSError: the directory can't be read, or isn't private.
+    """
+    try:
+        with open_directory(root) as directory:
+            names = _list_directories(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        with suppress(OSError), open_directory(root, name) as storage:
+            if shards := list_shards(storage):
+                yield name, shards
+
+
+def walk(root: str) -> Iterator[tuple[str, str, OwnFile]]:
+    """Give every file of ours, each with the names of its storage and its shard.
+
+    Args:
+        root: the directory of the format version.
+
+    Raises:
+        OSError: the directory can't be read, or isn't private.
+    """
+    for name, shards in list_storages(root):
+        for shard in shards:
+            with suppress(OSError), open_directory(root, name, shard) as directory:
+                for file in list_files(directory):
+                    yield name, shard, file
+
+
+def _list_directories(directory: int) -> list[str]:
+    with os.scandir(directory) as listing:
+        return [item.name for item in listing if item.is_dir(follow_symlinks=False)]

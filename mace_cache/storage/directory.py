@@ -1,0 +1,261 @@
+"""A file a program in a private directory: the default storage, for any number of processes.
+
+Files are published whole under their final names, so readers take no lock. ``_layout`` says where
+they lie, ``_usage`` keeps them within a size.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mace_cache._filesystem import (
+    NotRegularFileError,
+    open_directory,
+    read_regular_file,
+    temporary_file,
+    tolerant_unlink,
+)
+from mace_cache.config import DEFAULT_LOCK_TIMEOUT, DEFAULT_MAX_SIZE
+from mace_cache.container import decode_entry, encode
+from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
+from mace_cache.storage._layout import (
+    FORMAT_DIRECTORY,
+    entry_name,
+    list_files,
+    list_shards,
+    list_storages,
+    shard_name,
+    walk,
+)
+from mace_cache.storage._usage import GarbageReport, Usage
+from mace_cache.storage.base import (
+    KVStorage,
+    KVStorageFactory,
+    check_key,
+    check_name,
+    check_program,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["DirectoryStorage", "DirectoryStorageFactory", "GarbageReport"]
+
+logger = logging.getLogger(__name__)
+
+_MARK_USED_AFTER = 3600.0  # seconds: a hit then costs a write at most once an hour
+_ATTEMPTS = 10
+
+
+class DirectoryStorage(KVStorage):
+    """The programs of one fingerprint, in one directory; made by `DirectoryStorageFactory`.
+
+    Args:
+        root: the directory of the format version.
+        name: the storage's name.
+        usage: what all storages of the root take together.
+        read_only: whether nothing may be written or touched.
+    """
+
+    def __init__(self, root: str, name: str, usage: Usage, *, read_only: bool = False) -> None:
+        check_name(name)
+        self._root = root
+        self._name = name
+        self._usage = usage
+        self.writable = not read_only
+
+    def __str__(self) -> str:
+        """Give the path."""
+        return os.path.join(self._root, self._name)
+
+    def load(self) -> None:
+        """See that the directory, where there is one, can be trusted.
+
+        Raises:
+            PermissionError: another user owns it or can write to it.
+            NotADirectoryError: a link or a file stands in its place.
+            OSError: it can't be opened.
+        """
+        with suppress(FileNotFoundError), open_directory(self._root, self._name):
+            pass
+
+    def find(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key; see `KVStorage.find`."""
+        check_key(key)
+        try:
+            with open_directory(self._root, self._name, shard_name(key)) as shard:
+                return self._read(shard, key)
+        except (FileNotFoundError, NotRegularFileError):
+            return None
+
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Publish a program under that key; see `KVStorage.insert`.
+
+        One that is larger than all that may be stored is left out. Others are removed where there
+        is no room, the least recently used first.
+
+        Raises:
+            ValueError: *key* isn't the program's own, or the program can't be encoded.
+            StorageReadOnlyError: the storage only reads.
+            OSError: it can't be written; nothing is left behind.
+        """
+        check_program(key, program)
+        self._check_writable()
+        data = encode([program])
+        if not self._usage.fits(len(data)):
+            logger.debug("%s: %d bytes are more than may be stored at all", self, len(data))
+            return
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            try:
+                self._publish(key, data)
+            except FileNotFoundError:
+                # Another process's clear() took away the directory that we had just made.
+                if not attempts_left:
+                    raise
+            else:
+                return
+
+    def clear(self) -> None:
+        """Remove the files that the library wrote in this storage, and shards left empty.
+
+        Raises:
+            StorageReadOnlyError: the storage only reads.
+            OSError: a file can't be removed.
+        """
+        self._check_writable()
+        with suppress(FileNotFoundError), open_directory(self._root, self._name) as storage:
+            for name in list_shards(storage):
+                with suppress(FileNotFoundError), self._open_shard(name) as shard:
+                    _remove_own_files(shard)
+                with suppress(OSError):  # It holds something that isn't ours, or is new.
+                    os.rmdir(name, dir_fd=storage)
+
+    def flush(self) -> None:
+        """Do nothing: ``insert`` has published what it was given."""
+
+    def keys(self) -> Iterator[str]:
+        """Give the keys of the programs that are here now."""
+        try:
+            with open_directory(self._root, self._name) as storage:
+                shards = list_shards(storage)
+        except FileNotFoundError:
+            return
+        for name in shards:
+            with suppress(FileNotFoundError), self._open_shard(name) as shard:
+                yield from [file.key for file in list_files(shard) if not file.temporary]
+
+    def _open_shard(self, name: str, *, create: bool = False) -> AbstractContextManager[int]:
+        return open_directory(self._root, self._name, name, create=create)
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise StorageReadOnlyError(str(self))
+
+    def _read(self, shard: int, key: str) -> CompiledProgram | None:
+        name = entry_name(key)
+        data, status = read_regular_file(name, shard)
+        path = os.path.join(self._root, self._name, shard_name(key), name)
+        try:
+            program = _decode(data, path, key)
+        except UnknownVersionError as error:
+            logger.debug("%s", error)
+            return None
+        except DamagedFileError:
+            if self.writable:
+                tolerant_unlink(name, shard)
+            raise
+        if self.writable and time.time() - status.st_mtime > _MARK_USED_AFTER:
+            with suppress(OSError):  # It only decides what is evicted first.
+                os.utime(name, dir_fd=shard, follow_symlinks=False)
+        return program
+
+    def _publish(self, key: str, data: bytes) -> None:
+        with (
+            self._open_shard(shard_name(key), create=True) as shard,
+            temporary_file(shard, data) as temporary,
+            self._usage.reserve(len(data)) as evicted,
+        ):
+            self.evicted += evicted
+            os.replace(temporary, entry_name(key), src_dir_fd=shard, dst_dir_fd=shard)
+
+
+def _decode(data: bytes, path: str, key: str) -> CompiledProgram:
+    program = decode_entry(data, path)
+    if program.key != key:
+        raise DamagedFileError("it holds another program than its name says", path=path)
+    return program
+
+
+def _remove_own_files(shard: int) -> None:
+    for file in list(list_files(shard)):
+        # A fresh temporary is an insert under way in another process: it is newer than the clear.
+        if file.abandoned or not file.temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(file.name, dir_fd=shard)
+
+
+class DirectoryStorageFactory(KVStorageFactory):
+    """Makes the storages under one directory, a directory each.
+
+    Args:
+        root: the cache directory; made, private, with the first insert.
+        max_size: the size in bytes that all storages together are kept within; 0 is unlimited.
+        read_only: whether nothing may be written or touched.
+        lock_timeout: how long an insert waits for another process's, in seconds.
+
+    Attributes:
+        root: the cache directory, absolute.
+        directory: the part of it that the library writes in: that of the format version.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        max_size: int = DEFAULT_MAX_SIZE,
+        *,
+        read_only: bool = False,
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.directory = self.root / FORMAT_DIRECTORY
+        self.state_directory = None if read_only else self.directory
+        self._read_only = read_only
+        self._usage = Usage(str(self.directory), max_size, lock_timeout)
+
+    def __str__(self) -> str:
+        """Give the path."""
+        return str(self.directory)
+
+    def create_storage(self, name: str) -> DirectoryStorage:
+        """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        return DirectoryStorage(str(self.directory), name, self._usage, read_only=self._read_only)
+
+    def names(self) -> list[str]:
+        """Give the names of the storages that have been written to, sorted."""
+        return sorted(name for name, _ in list_storages(str(self.directory)))
+
+    def total_size(self) -> int:
+        """Give what the programs of all storages take, in bytes, counted file by file."""
+        return sum(file.size for _, _, file in walk(str(self.directory)) if not file.temporary)
+
+    def collect_garbage(self) -> GarbageReport:
+        """Remove what dead processes left half written, and what is over ``max_size``.
+
+        Returns:
+            What was removed and what is left.
+
+        Raises:
+            StorageReadOnlyError: the storages only read.
+            OSError: the directory can't be read or written.
+        """
+        if self._read_only:
+            raise StorageReadOnlyError(str(self))
+        return self._usage.collect()

@@ -1,0 +1,301 @@
+"""One file that is loaded whole and rewritten whole by ``flush``: the storage that MACE has.
+
+It may hold the programs of several fingerprints; a storage sees, clears and writes only those whose
+fingerprint has its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mace_cache._filesystem import (
+    check_private,
+    private_directory,
+    publish,
+    read_regular_file,
+    tolerant_unlink,
+)
+from mace_cache._locking import file_lock
+from mace_cache.config import DEFAULT_LOCK_TIMEOUT
+from mace_cache.container import Bundle, encode
+from mace_cache.container.structures import MAGIC
+from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
+from mace_cache.fingerprint import storage_name
+from mace_cache.storage.base import (
+    KVStorage,
+    KVStorageFactory,
+    check_key,
+    check_name,
+    check_program,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["FileStorage", "FileStorageFactory", "OneFileStorageFactory"]
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".mclp"
+
+
+class FileStorage(KVStorage):
+    """The programs of one fingerprint in a file; made by the factories of this module.
+
+    Args:
+        path: the file.
+        name: the storage's name.
+        read_only: whether nothing may be written.
+        lock_timeout: how long a write waits for another process's, in seconds; after it the file is
+            written all the same, and what the other one writes may be lost.
+    """
+
+    def __init__(
+        self, path: Path, name: str, *, read_only: bool = False, lock_timeout: float
+    ) -> None:
+        check_name(name)
+        self._path = path
+        self._name = name
+        self._lock_path = f"{path}.lock"
+        self._lock_timeout = lock_timeout
+        self._lock = threading.Lock()
+        self._programs: dict[str, CompiledProgram] = {}
+        self._unwritten: dict[str, CompiledProgram] = {}
+        self.writable = not read_only
+
+    def __str__(self) -> str:
+        """Give the path."""
+        return str(self._path)
+
+    def load(self) -> None:
+        """Read the file.
+
+        Raises:
+            DamagedFileError: it is damaged. It has been removed where the storage is writable.
+            FileExistsError: it is no MCLP file: it is somebody else's, and left alone.
+            PermissionError: another user owns it or can write to it.
+            OSError: it can't be read.
+        """
+        with self._lock:
+            try:
+                stored = self._own(_read(self._path))
+            except UnknownVersionError as error:
+                logger.debug("%s: it counts as empty", error)
+                stored = {}
+            except DamagedFileError:
+                self._programs = dict(self._unwritten)
+                if self.writable:
+                    self._remove_damaged()
+                raise
+            self._programs = stored | self._unwritten
+
+    def find(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key; see `KVStorage.find`."""
+        check_key(key)
+        return self._programs.get(key)
+
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Put a program in the place of that key, to be written by `flush`.
+
+        Raises:
+            ValueError: *key* isn't the program's own, or its fingerprint has another storage name.
+            StorageReadOnlyError: the storage only reads.
+        """
+        check_program(key, program)
+        self._check_writable()
+        if storage_name(program.fingerprint) != self._name:
+            raise ValueError(f"the program is for {storage_name(program.fingerprint)}")
+        with self._lock:
+            self._programs[key] = self._unwritten[key] = program
+
+    def clear(self) -> None:
+        """Remove the programs of this storage, from the file too and at once.
+
+        Raises:
+            StorageReadOnlyError: the storage only reads.
+            OSError: the file can't be written, or isn't ours to write to; see `flush`.
+        """
+        self._check_writable()
+        with self._lock:
+            self._programs, self._unwritten = {}, {}
+            if not os.path.lexists(self._path):
+                return
+            with file_lock(self._lock_path, self._lock_timeout):
+                others = [
+                    program
+                    for program in self._read_to_replace()
+                    if storage_name(program.fingerprint) != self._name
+                ]
+                if others:
+                    publish(self._path, encode(others))
+                else:
+                    tolerant_unlink(self._path)
+
+    def flush(self) -> None:
+        """Write what was inserted into the file, beside what other processes wrote meanwhile.
+
+        Raises:
+            FileExistsError: it is no MCLP file, or one of a newer release: it is left alone.
+            OSError: the file can't be written.
+        """
+        with self._lock:
+            if not self._unwritten:
+                return
+            private_directory(self._path.parent)
+            with file_lock(self._lock_path, self._lock_timeout):
+                programs = [*self._read_to_replace(), *self._unwritten.values()]
+                merged = {(program.fingerprint, program.key): program for program in programs}
+                publish(self._path, encode(list(merged.values())))
+            self._programs, self._unwritten = self._own(merged.values()), {}
+
+    def keys(self) -> Iterator[str]:
+        """Give the keys of the programs that are here now."""
+        with self._lock:
+            return iter(list(self._programs))
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise StorageReadOnlyError(str(self))
+
+    def _own(self, programs: Iterable[CompiledProgram]) -> dict[str, CompiledProgram]:
+        return {
+            program.key: program
+            for program in programs
+            if storage_name(program.fingerprint) == self._name
+        }
+
+    def _read_to_replace(self) -> list[CompiledProgram]:
+        try:
+            return _read(self._path)
+        except UnknownVersionError as error:
+            message = f"{error.reason}, so it is left alone"
+            raise FileExistsError(errno.EEXIST, message, str(self._path)) from error
+        except DamagedFileError as error:
+            logger.debug("%s: it is replaced", error)
+            return []
+
+    def _remove_damaged(self) -> None:
+        with file_lock(self._lock_path, self._lock_timeout):
+            try:
+                _read(self._path)  # Another process may have replaced it since.
+            except DamagedFileError:
+                tolerant_unlink(self._path)
+
+
+def _read(path: Path) -> list[CompiledProgram]:
+    try:
+        data, status = read_regular_file(path)
+    except FileNotFoundError:
+        return []
+    if not data:
+        return []
+    if not data.startswith(MAGIC):
+        message = "it is no MCLP file, so it is left alone"
+        raise FileExistsError(errno.EEXIST, message, str(path))
+    check_private(status, path)
+    return list(Bundle(data, str(path)).programs())
+
+
+class FileStorageFactory(KVStorageFactory):
+    """Makes storages of one file each, ``<directory>/<name>.mclp``.
+
+    Args:
+        directory: where the files lie; made, private, with the first flush.
+        read_only: whether nothing may be written.
+        lock_timeout: how long a flush waits for another process's, in seconds.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    ) -> None:
+        self.directory = Path(os.path.abspath(directory))
+        self.state_directory = None if read_only else self.directory / "state"
+        self._read_only = read_only
+        self._lock_timeout = lock_timeout
+
+    @staticmethod
+    def for_file(
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    ) -> OneFileStorageFactory:
+        """Make a factory whose storages share one file, as MACE's ``SetOpenCLCacheFullPath`` does.
+
+        Args:
+            path: the file; it need not exist.
+            read_only: whether nothing may be written.
+            lock_timeout: how long a flush waits for another process's, in seconds.
+        """
+        return OneFileStorageFactory(path, read_only=read_only, lock_timeout=lock_timeout)
+
+    def __str__(self) -> str:
+        """Give the path."""
+        return str(self.directory)
+
+    def create_storage(self, name: str) -> FileStorage:
+        """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        return FileStorage(
+            self.directory / f"{name}{_SUFFIX}",
+            name,
+            read_only=self._read_only,
+            lock_timeout=self._lock_timeout,
+        )
+
+    def names(self) -> list[str]:
+        """Give the names of the storages that have been written to, sorted."""
+        try:
+            files = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(_SUFFIX) for name in files if _is_storage(name))
+
+
+def _is_storage(file: str) -> bool:
+    with suppress(ValueError):
+        check_name(file)
+        return file.endswith(_SUFFIX)
+    return False
+
+
+class OneFileStorageFactory(KVStorageFactory):
+    """Makes storages that share one file; see `FileStorageFactory.for_file`.
+
+    What else outlives a process is kept in the directory ``<path>.state``.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, read_only: bool, lock_timeout: float
+    ) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.state_directory = None if read_only else Path(f"{self.path}.state")
+        self._read_only = read_only
+        self._lock_timeout = lock_timeout
+
+    def __str__(self) -> str:
+        """Give the path."""
+        return str(self.path)
+
+    def create_storage(self, name: str) -> FileStorage:
+        """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        return FileStorage(
+            self.path, name, read_only=self._read_only, lock_timeout=self._lock_timeout
+        )
+
+    def names(self) -> list[str]:
+        """Give the names of the storages that have programs in the file, sorted."""
+        with suppress(DamagedFileError):
+            return sorted({storage_name(program.fingerprint) for program in _read(self.path)})
+        return []

@@ -1,0 +1,91 @@
+"""Locks between processes and threads."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from mace_cache._locking import file_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_a_lock_excludes_until_it_is_released(tmp_path: Path) -> None:
+    """A second holder waits, or goes on without after its timeout."""
+    path = tmp_path / "lock"
+    order: list[str] = []
+    with file_lock(path, 0) as held:
+        assert held
+        with file_lock(path, 0.02) as second:
+            assert not second
+        waiting = threading.Thread(target=lambda: _append_locked(path, order))
+        waiting.start()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+def _append_locked(path: Path, order: list[str]) -> None:
+    with file_lock(path, 30) as held:
+        order.append("second" if held else "not held")
+
+
+def test_where_locks_do_not_work_it_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a file system without locks nor a path that can't be opened stops anybody."""
+    with file_lock(tmp_path / "missing" / "lock", 1) as held:
+        assert not held
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with file_lock(tmp_path / "lock", 1) as held:
+        assert not held
+
+
+def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
+    """Promise 7: the kernel gives a dead holder's lock back."""
+    path = tmp_path / "lock"
+    holder = (
+        "import sys, time; from mace_cache._locking import file_lock\n"
+        "with file_lock(sys.argv[1], 1) as held: print(held, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "True\n"
+            with file_lock(path, 0) as held:
+                assert not held
+        finally:
+            process.send_signal(signal.SIGKILL)
+    with file_lock(path, 0) as held:
+        assert held
+
+
+def test_descriptors_are_closed(tmp_path: Path) -> None:
+    """Neither a lock that is held nor one that isn't leaves its file open."""
+    before = len(os.listdir("/proc/self/fd"))
+    with file_lock(tmp_path / "lock", 0) as first, file_lock(tmp_path / "lock", 0) as second:
+        assert (first, second) == (True, False)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    """What a link points at is neither made nor touched."""
+    (tmp_path / "lock").symlink_to("elsewhere")
+    with file_lock(tmp_path / "lock", 0) as held:
+        assert not held
+    assert not (tmp_path / "elsewhere").exists()
