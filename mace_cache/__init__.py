@@ -1,1 +1,83 @@
-"""A cache for compiled OpenCL programs."""
+"""A cache for compiled OpenCL programs: pyopencl applications start warm.
+
+    import mace_cache
+
+    with mace_cache.ProgramCache() as cache:
+        program = cache.build(context, source, options=["-DTILE=16"])
+        print(cache.explain(program))
+
+What an application needs at every start is imported here; the rest on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mace_cache.cache import ProgramCache
+from mace_cache.errors import MaceCacheError
+from mace_cache.explanation import Explanation, Origin
+from mace_cache.reuse import ReusePolicy
+
+if TYPE_CHECKING:
+    from mace_cache.program import CompiledProgram
+    from mace_cache.storage.base import KVStorage, KVStorageFactory
+    from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
+    from mace_cache.storage.directory import DirectoryStorage, DirectoryStorageFactory
+    from mace_cache.storage.factory import ConfigKVStorageFactory
+    from mace_cache.storage.file import FileStorage, FileStorageFactory
+    from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
+    from mace_cache.warm import WarmReport, warm_cache
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CompiledProgram",
+    "ConfigKVStorageFactory",
+    "DirectoryStorage",
+    "DirectoryStorageFactory",
+    "Explanation",
+    "FileStorage",
+    "FileStorageFactory",
+    "KVStorage",
+    "KVStorageFactory",
+    "MaceCacheError",
+    "MemoryStorage",
+    "MemoryStorageFactory",
+    "Origin",
+    "ProgramCache",
+    "ReadOnlyByteStreamStorage",
+    "ReusePolicy",
+    "WarmReport",
+    "warm_cache",
+]
+
+_ON_FIRST_USE = {
+    "CompiledProgram": "mace_cache.program",
+    "ConfigKVStorageFactory": "mace_cache.storage.factory",
+    "DirectoryStorage": "mace_cache.storage.directory",
+    "DirectoryStorageFactory": "mace_cache.storage.directory",
+    "FileStorage": "mace_cache.storage.file",
+    "FileStorageFactory": "mace_cache.storage.file",
+    "KVStorage": "mace_cache.storage.base",
+    "KVStorageFactory": "mace_cache.storage.base",
+    "MemoryStorage": "mace_cache.storage.memory",
+    "MemoryStorageFactory": "mace_cache.storage.memory",
+    "ReadOnlyByteStreamStorage": "mace_cache.storage.bytestream",
+    "WarmReport": "mace_cache.warm",
+    "warm_cache": "mace_cache.warm",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is only needed by some (PEP 562)."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what can be imported."""
+    return sorted({*globals(), *__all__})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,6 @@ __all__ = ["file_lock"]
 
 logger = logging.getLogger(__name__)
 
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _POLL_INTERVAL = 0.01  # seconds
 
 
@@ -26,9 +23,8 @@ _POLL_INTERVAL = 0.01  # seconds
 def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     """Hold a lock between processes, and between threads, for as long as the block runs.
 
-    The kernel's ``flock``: it ends with the process that holds it, however that dies, and needs no
-    import on the way of a cache miss. The file stays, since removing it would let two processes
-    hold locks on two files of one name.
+    It ends with the process that holds it, however that dies. The file stays, since removing it
+    would let two processes hold locks on two files of one name.
 
     Args:
         path: the lock's file; made where it is missing.
@@ -37,30 +33,27 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     Yields:
         Whether the lock is held: False after the timeout, or where locks don't work.
     """
+    # Only what writes needs a lock, and its import takes longer than all of a hit.
+    import filelock  # noqa: PLC0415 (see above)
+
+    lock = filelock.FileLock(
+        os.fspath(path),
+        timeout=timeout,
+        mode=0o600,
+        poll_interval=_POLL_INTERVAL,
+        preserve_lock_file=True,
+        # Where the kernel has no locks a marker file would do, but a killed process leaves it.
+        fallback_to_soft=False,
+    )
     try:
-        descriptor = os.open(path, _OPEN, 0o600)
-    except OSError as error:
+        if os.path.isdir(os.path.dirname(path)):  # filelock would make it, open to others
+            lock.acquire()
+    except filelock.Timeout:
+        logger.debug("%s is still locked after %g s: going on without", path, timeout)
+    except (OSError, NotImplementedError) as error:
         logger.debug("%s can't be locked (%s): going on without", path, error)
-        yield False
-        return
+    held = lock.is_locked
     try:
-        yield _acquire(descriptor, path, timeout)
+        yield held
     finally:
-        os.close(descriptor)
-
-
-def _acquire(descriptor: int, path: Path, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                logger.debug("%s is still locked after %g s: going on without", path, timeout)
-                return False
-            time.sleep(_POLL_INTERVAL)
-        except OSError as error:
-            logger.debug("%s can't be locked (%s): going on without", path, error)
-            return False
-        else:
-            return True
+        lock.release()

@@ -1,12 +1,56 @@
-"""The only room that calls the driver: what a device says, how programs are built and loaded."""
+"""The only room that calls the driver: device queries, builds, loads and fetched binaries."""
 
 from __future__ import annotations
 
+import functools
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
 import pyopencl as cl
 
-from mace_cache.errors import FingerprintError
+from mace_cache.errors import BinaryRejectedError, FingerprintError
 
-__all__ = ["device_info", "platform_info"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "build_from_source",
+    "build_log",
+    "device_info",
+    "driver_options",
+    "fetch_binaries",
+    "kernel_names",
+    "load_from_binaries",
+    "platform_info",
+    "share",
+    "status_of",
+    "suspicion_of",
+]
+
+# What a call can answer when the binary is at fault. Where it is not, the step fails again after
+# the rebuild, and that failure is the caller's. Memory and queue errors are left out: no rebuild
+# mends them.
+_BINARY_MAY_BE_AT_FAULT = frozenset(
+    {
+        "BUILD_PROGRAM_FAILURE",
+        "COMPILE_PROGRAM_FAILURE",
+        "INVALID_ARG_INDEX",
+        "INVALID_ARG_SIZE",
+        "INVALID_ARG_VALUE",
+        "INVALID_BINARY",
+        "INVALID_KERNEL",
+        "INVALID_KERNEL_DEFINITION",
+        "INVALID_KERNEL_NAME",
+        "INVALID_OPERATION",
+        "INVALID_PROGRAM",
+        "INVALID_PROGRAM_EXECUTABLE",
+        "INVALID_VALUE",
+        "INVALID_WORK_GROUP_SIZE",
+        "LINK_PROGRAM_FAILURE",
+        "OUT_OF_RESOURCES",
+    }
+)
 
 
 def device_info(device: cl.Device, name: str) -> int | str:
@@ -36,3 +80,144 @@ def _info(asked: cl.Device | cl.Platform, query: int, name: str) -> int | str:
     if not isinstance(answer, int | str):
         raise FingerprintError(name, f"a {type(answer).__name__}")
     return answer
+
+
+def driver_options(context: cl.Context, options: str | Sequence[str] | None) -> bytes:
+    """Give the options as pyopencl hands them to the driver.
+
+    pyopencl adds its own include path, options for some platforms and ``PYOPENCL_BUILD_OPTIONS``.
+
+    Args:
+        context: the context that the program is built in.
+        options: as `pyopencl.Program.build` takes them.
+    """
+    split = _split(options) if isinstance(options, str) else options
+    return cl.Program._process_build_options(context, split)[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _split(options: str) -> tuple[str, ...]:
+    # The split that pyopencl makes, which would cost more than the rest of a memory hit.
+    return tuple(shlex.split(options))
+
+
+def build_from_source(
+    context: cl.Context,
+    source: str | bytes,
+    options: str | Sequence[str] | None = None,
+    devices: Sequence[cl.Device] | None = None,
+    *,
+    uncached: bool = True,
+) -> tuple[cl.Program, float]:
+    """Build a program exactly as `pyopencl.Program.build` does.
+
+    Args:
+        context: the context to build it in.
+        source: OpenCL C, or SPIR-V.
+        options: as `pyopencl.Program.build` takes them.
+        devices: the devices to build for; all of the context if None.
+        uncached: whether pyopencl's own cache is left out.
+
+    Returns:
+        The program and the seconds it took.
+
+    Raises:
+        pyopencl.Error: the source doesn't build, with the type, code and log that pyopencl gives.
+    """
+    started = time.perf_counter()
+    program = cl.Program(context, source)
+    cache_directory: Any = False if uncached else None
+    program.build(options, devices=devices, cache_dir=cache_directory)
+    return program, time.perf_counter() - started
+
+
+def load_from_binaries(
+    context: cl.Context,
+    devices: Sequence[cl.Device],
+    binaries: Sequence[bytes],
+    options: bytes,
+) -> cl.Program:
+    """Make a program of binaries and build it (OpenCL specification, 5.8.1 and 5.8.2).
+
+    A build log is passed over: it was shown when the program was built from source.
+
+    Args:
+        context: the context to load it into.
+        devices: one device a binary.
+        binaries: what the driver gave for the same devices, verified.
+        options: as `driver_options` gives them.
+
+    Raises:
+        BinaryRejectedError: the driver refused them, with whatever status.
+    """
+    try:
+        program = cl.Program(context, devices, binaries)
+        # pyopencl's public build() would warn about a log that the first build has shown already.
+        program._get_prg()._build(options, devices)
+    except cl.Error as error:
+        raise BinaryRejectedError(status_of(error), error.routine) from error
+    return program
+
+
+def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:
+    """Ask a built program for its binaries, one a device, in the order of *devices*.
+
+    A device that has none is given an empty one (OpenCL specification, 5.8.7,
+    ``CL_PROGRAM_BINARIES``).
+
+    Raises:
+        pyopencl.Error: the driver didn't answer.
+    """
+    built_for = program.get_info(cl.program_info.DEVICES)
+    binaries = program.get_info(cl.program_info.BINARIES)
+    by_device = dict(zip(built_for, binaries, strict=True))  # type: ignore[call-overload]
+    return [by_device.get(device, b"") for device in devices]
+
+
+def kernel_names(program: cl.Program) -> tuple[str, ...]:
+    """Give the names of a program's kernels, or none where the driver doesn't tell."""
+    try:
+        names = str(program.get_info(cl.program_info.KERNEL_NAMES))
+    except cl.Error:
+        return ()
+    return tuple(name for name in names.split(";") if name)
+
+
+def build_log(program: cl.Program, device: cl.Device) -> str:
+    """Give what the compiler said when it built a program, or nothing where it doesn't tell."""
+    try:
+        log = program.get_build_info(  # type: ignore[no-untyped-call] # pyopencl leaves it untyped
+            device, cl.program_build_info.LOG
+        )
+        return str(log)
+    except (cl.Error, UnicodeDecodeError):
+        return ""
+
+
+def share(program: cl.Program) -> cl.Program:
+    """Give another `pyopencl.Program` over the same built program.
+
+    Each holder counts for itself the kernels it has retrieved, about which pyopencl warns.
+    """
+    shared: cl.Program = cl.Program.from_int_ptr(program.int_ptr)
+    return shared
+
+
+def status_of(error: cl.Error) -> str:
+    """Name an error's status code, such as ``INVALID_BINARY``."""
+    name: str = cl.status_code.to_string(error.code, "status %d")  # type: ignore[operator] # as above
+    return name
+
+
+def suspicion_of(error: cl.Error | AttributeError) -> str | None:
+    """Name the status of an error that a bad binary can cause, or None where it can't.
+
+    Args:
+        error: what a step raised; pyopencl turns the failure to make a kernel that is asked for as
+            an attribute into an `AttributeError`.
+    """
+    cause = error.__cause__ if isinstance(error, AttributeError) else error
+    if not isinstance(cause, cl.Error):
+        return None
+    status = status_of(cause)
+    return status if status in _BINARY_MAY_BE_AT_FAULT else None

@@ -1,0 +1,120 @@
+"""The process that `warm_cache` has its programs built in: ``python -m mace_cache._warm_worker``.
+
+It reads a message a line and answers each with a line; ``_warm_process`` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import pyopencl as cl
+
+from mace_cache.cache import ProgramCache
+from mace_cache.errors import FingerprintError
+from mace_cache.explanation import Origin
+from mace_cache.fingerprint import fingerprint
+from mace_cache.library import launch_once
+from mace_cache.manifest import Argument, Launch
+
+__all__: list[str] = []
+
+
+def main() -> None:
+    """Answer messages until there are no more."""
+    # Drivers and their compilers write to the standard output as they like.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker = _Worker()
+    for line in sys.stdin:
+        message = json.loads(line)
+        answer = worker.list_devices() if message is None else worker.warm(message)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class _Worker:
+    """The devices of this machine, with a context each, and the cache."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, cl.CommandQueue] = {}
+        self._caches: dict[str, ProgramCache] = {}
+
+    def list_devices(self) -> list[dict[str, str]]:
+        """Tell the storage name of every device, or why it has none."""
+        return [_identify(device) for device in _all_devices()]
+
+    def warm(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Build, launch and store one program."""
+        started = time.perf_counter()
+        cache = self._cache(task["cache"])
+        try:
+            status, text = self._warm(cache, task)
+        except cl.Error as error:
+            status, text = "failed", str(error)
+        return {"status": status, "message": text, "seconds": time.perf_counter() - started}
+
+    def _warm(self, cache: ProgramCache, task: dict[str, Any]) -> tuple[str, str]:
+        queue = self._queue(task["device"])
+        program = cache.build(queue.context, task["source"], task["options"])
+        explanation = cache.explain(program)
+        if not explanation.key:
+            return "skipped", explanation.reason
+        if explanation.origin is not Origin.SOURCE and cache.is_stored(program):
+            return "present", ""
+        for launch in task["launches"]:
+            launch_once(program, queue, _launch(launch))
+        cache.flush()
+        if not cache.is_stored(program):
+            return "failed", "it was built, but it could not be stored"
+        return "built", ""
+
+    def _queue(self, name: str) -> cl.CommandQueue:
+        if name not in self._queues:
+            (device, *_others) = [d for d in _all_devices() if _identify(d)["name"] == name]
+            self._queues[name] = cl.CommandQueue(cl.Context([device]))
+        return self._queues[name]
+
+    def _cache(self, arguments: dict[str, Any]) -> ProgramCache:
+        identity = json.dumps(arguments)
+        if identity not in self._caches:
+            self._caches[identity] = ProgramCache(**arguments)
+        return self._caches[identity]
+
+
+def _all_devices() -> list[cl.Device]:
+    try:
+        platforms = cl.get_platforms()
+    except cl.Error:  # the loader's way to say that there is no driver
+        return []
+    devices = []
+    for platform in platforms:
+        try:
+            devices += platform.get_devices()
+        except cl.Error:  # a driver without a device
+            continue
+    return devices
+
+
+def _identify(device: cl.Device) -> dict[str, str]:
+    try:
+        return {"name": fingerprint(device).storage_name, "problem": ""}
+    except FingerprintError as error:
+        return {"name": str(device), "problem": str(error)}
+
+
+def _launch(stated: dict[str, Any]) -> Launch:
+    local = stated["local_size"]
+    return Launch(
+        kernel=stated["kernel"],
+        global_size=tuple(stated["global_size"]),
+        local_size=None if local is None else tuple(local),
+        arguments=tuple(Argument(**argument) for argument in stated["arguments"]),
+    )
+
+
+if __name__ == "__main__":
+    main()

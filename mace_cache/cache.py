@@ -1,0 +1,395 @@
+"""The cache: a program comes from memory, a storage, a precompiled file, or else its source.
+
+`ProgramCache.build` reads top to bottom: identify the program, ask the tiers, build what none has.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyopencl as cl
+
+from mace_cache import opencl
+from mace_cache._report import warn_once
+from mace_cache.config import read_settings
+from mace_cache.errors import BinaryRejectedError, MaceCacheError, UncacheableError
+from mace_cache.explanation import Explanation, Origin
+from mace_cache.harvest.pending import PendingHarvest, harvest
+from mace_cache.harvest.policy import harvests_late
+from mace_cache.loading import Loading, load
+from mace_cache.request import BuildRequest, IdentifiedProgram, WantedProgram, identify
+from mace_cache.resident import ResidentProgram, ResidentPrograms
+from mace_cache.statistics import Counts, StatisticsFile
+from mace_cache.storage.bytestream import open_precompiled
+from mace_cache.storage.factory import choose_factory
+from mace_cache.tiers import Tiers
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.reuse import ReusePolicy
+    from mace_cache.storage.base import KVStorageFactory
+
+    Path = str | os.PathLike[str]
+
+__all__ = ["ProgramCache"]
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_RECORD = "_mace_cache_record"
+_SLOW_BUILD_SECONDS = 1.0
+_BUILT_BEFORE = "this process has built or loaded it before"
+
+
+class ProgramCache:
+    """Builds OpenCL programs once, and loads their binaries after that.
+
+    Whatever goes wrong with the cache ends in a build from source; the only errors that `build`
+    raises are those of the source itself, as pyopencl raises them.
+
+    Args:
+        storage_path: the cache directory. Without it ``MACE_CACHE_DIR`` decides, then the user's
+            cache directory.
+        cache_full_path: one file that keeps all programs, instead of a directory.
+        url: a storage URL (`ConfigKVStorageFactory`), instead of a directory.
+        storage_factory: what makes the storages, instead of a directory.
+        binary_paths: precompiled MCLP files; the first that exists is used, read-only.
+        binary: the bytes of a precompiled MCLP file, used after *binary_paths*.
+        reuse_policy: which programs of other device fingerprints may be loaded as well; none
+            unless set.
+        max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
+            1 GiB unless set, 0 for no limit.
+        read_only: whether nothing is written.
+        max_retries: after so many binaries of one fingerprint that its driver rejects in a row the
+            cache steps aside for that fingerprint.
+
+    Raises:
+        ConfigurationError: an argument can't be used, or more than one says where the programs are.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_path: Path | None = None,
+        cache_full_path: Path | None = None,
+        url: str | None = None,
+        storage_factory: KVStorageFactory | None = None,
+        binary_paths: Sequence[Path] = (),
+        binary: bytes | None = None,
+        reuse_policy: ReusePolicy | None = None,
+        max_size: int | str | None = None,
+        read_only: bool | None = None,
+        max_retries: int = 3,
+    ) -> None:
+        self.settings = read_settings(storage_path, max_size, read_only)
+        self.factory, self._disabled_by = choose_factory(
+            self.settings,
+            storage_path=storage_path,
+            cache_full_path=cache_full_path,
+            url=url,
+            storage_factory=storage_factory,
+        )
+        self._precompiled = () if self._disabled_by else open_precompiled(binary_paths, binary)
+        self._reuse_policy = reuse_policy
+        self._max_retries = max_retries
+        self._resident = ResidentPrograms()
+        self._work = _Work(self.factory, read_only=self.settings.read_only)
+        self._lock = threading.Lock()
+        # Runs when the cache is collected, or at exit if it never is.
+        weakref.finalize(self, self._work.flush)
+
+    def build(
+        self,
+        context: cl.Context,
+        source: str | bytes,
+        options: str | Sequence[str] | None = None,
+        devices: Sequence[cl.Device] | None = None,
+    ) -> cl.Program:
+        """Give the built program of a source.
+
+        Args:
+            context: the context to build it in.
+            source: OpenCL C.
+            options: build options, as `pyopencl.Program.build` takes them.
+            devices: the devices to build for; all of the context if None.
+
+        Returns:
+            A built `pyopencl.Program`.
+
+        Raises:
+            pyopencl.Error: the source doesn't build.
+        """
+        request = BuildRequest(context, source, options, devices)
+        try:
+            answer = self._find(request)
+        except MaceCacheError as error:
+            answer = _Missing(str(error))
+        except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
+            # Where an argument is at fault, pyopencl says so better when it builds.
+            answer = _Missing(f"it could not be looked up ({error!r})")
+        return self._build(request, answer) if isinstance(answer, _Missing) else answer
+
+    def execute(
+        self,
+        build_arguments: Sequence[Any] | Mapping[str, Any],
+        step: Callable[[cl.Program], Result],
+    ) -> Result:
+        """Build a program and run a step with it; run it again if the binary was to blame.
+
+        A driver may take a binary and fail with it only at a kernel's creation or launch. If *step*
+        fails with an OpenCL error that a bad binary can cause, and the program came from a binary,
+        it is rebuilt from source and the step run again. If that works, the storage is cleared and
+        the program written again; if it doesn't, the binary was innocent and stays.
+
+        Args:
+            build_arguments: the arguments of `build`, by position or by name.
+            step: what to run; it should wait for what it launches, so that it fails where it fails.
+
+        Returns:
+            What *step* returns.
+
+        Raises:
+            pyopencl.Error: the source doesn't build, or *step* fails with its program too.
+            Exception: whatever else *step* raises.
+        """
+        if isinstance(build_arguments, Mapping):
+            program = self.build(**build_arguments)
+        else:
+            program = self.build(*build_arguments)
+        try:
+            return step(program)
+        except (cl.Error, AttributeError) as error:
+            suspicion = opencl.suspicion_of(error)
+            resident = _record_of(program).resident
+            if suspicion is None or resident is None or not resident.loaded:
+                raise
+        return self._retry(resident, step, suspicion)
+
+    def explain(self, program: cl.Program) -> Explanation:
+        """Tell where a program came from, and why.
+
+        Args:
+            program: what `build` returned.
+        """
+        return _record_of(program).explanation
+
+    def flush(self) -> None:
+        """Harvest the programs that wait for it, and write all that isn't written yet."""
+        self._work.flush()
+
+    def close(self) -> None:
+        """Flush, and let go of the programs in memory."""
+        self._work.flush()
+        self._resident.clear()
+
+    def __enter__(self) -> Self:
+        """Give the cache itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the cache."""
+        self.close()
+
+    def _find(self, request: BuildRequest) -> cl.Program | _Missing:
+        if self._disabled_by:
+            return _Missing(self._disabled_by)
+        identified = identify(request)
+        resident = self._resident.find(identified.identity)
+        if resident is not None and resident.wanted.is_current():
+            self._work.counts.memory_hits += 1
+            explanation = _explain(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            return _hand_out(opencl.share(resident.program), explanation, resident)
+        wanted = self._want(identified)
+        for tiers in wanted.tiers:
+            if tiers.stepped_aside:
+                return _Missing(tiers.stepped_aside)
+        loading = load(wanted)
+        if loading.program is None:
+            reason = "MACE_CACHE_RECACHE is set" if self.settings.recache else loading.reason
+            return _Missing(reason, wanted, loading.rejected)
+        return self._keep_loaded(loading, wanted)
+
+    def _want(self, identified: IdentifiedProgram) -> WantedProgram:
+        described = identified.describe()
+        tiers = [self._tiers(fingerprint) for fingerprint in dict.fromkeys(identified.fingerprints)]
+        return WantedProgram(identified, described, tuple(tiers))
+
+    def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
+        with self._lock:
+            tiers = self._work.tiers.get(fingerprint)
+            if tiers is None:
+                tiers = self._work.tiers[fingerprint] = Tiers(
+                    fingerprint,
+                    self.factory,
+                    precompiled=self._precompiled,
+                    policy=self._reuse_policy,
+                    max_retries=self._max_retries,
+                    recache=self.settings.recache,
+                    counts=self._work.counts,
+                )
+        return tiers
+
+    def _keep_loaded(self, loading: Loading, wanted: WantedProgram) -> cl.Program:
+        """Count a program that the driver took, and keep it in memory."""
+        build_seconds = max(found.program.build_seconds for found in loading.loaded)
+        resident = ResidentProgram(loading.program, wanted, loading.loaded, build_seconds)
+        self._resident.insert(wanted.identified.identity, resident)
+        explanation = _explain(
+            wanted.identified.request,
+            loading.loaded[0].origin,
+            loading.reason,
+            resident,
+        )
+        self._work.counts.hits += 1
+        self._work.counts.seconds_saved += explanation.seconds_saved
+        return _hand_out(loading.program, explanation, resident)
+
+    def _build(self, request: BuildRequest, missing: _Missing) -> cl.Program:
+        """Build from source; only what pyopencl itself raises leaves this function."""
+        program, seconds = opencl.build_from_source(
+            request.context,
+            request.source,
+            request.options,
+            request.devices,
+            uncached=not self._disabled_by,
+        )
+        resident, reason = None, missing.reason
+        try:
+            resident = self._keep_built(program, seconds, missing)
+        except MaceCacheError as error:
+            reason = f"{reason}; it was not stored: {error}"
+        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
+            warn_once(logger, "keep", "a built program could not be kept (%r)", error)
+        logger.log(
+            logging.INFO if seconds > _SLOW_BUILD_SECONDS else logging.DEBUG,
+            "built from source in %.2f s: %s",
+            seconds,
+            reason,
+        )
+        return _hand_out(program, _explain(request, Origin.SOURCE, reason, resident), resident)
+
+    def _keep_built(
+        self, program: cl.Program, seconds: float, missing: _Missing
+    ) -> ResidentProgram | None:
+        """Count a program built from source, keep it in memory, and see that it gets stored."""
+        counts, wanted = self._work.counts, missing.wanted
+        if wanted is None:
+            counts.bypasses += 1
+            return None
+        if missing.rejected:
+            counts.rebuilds += 1
+        else:
+            counts.misses += 1
+        if not wanted.is_current():
+            raise UncacheableError("a header changed while the program was built")
+        resident = ResidentProgram(program, wanted, (), seconds)
+        self._resident.insert(wanted.identified.identity, resident)
+        late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
+        store = self._work.pending.add if late else harvest
+        store(program, wanted, seconds)
+        return resident
+
+    def _retry(
+        self, resident: ResidentProgram, step: Callable[[cl.Program], Result], suspicion: str
+    ) -> Result:
+        """Run a step that failed with a loaded program again, with one built from its source."""
+        wanted = resident.wanted
+        request = wanted.identified.request
+        logger.debug("a step failed with %s: its program is rebuilt from source", suspicion)
+        program, seconds = opencl.build_from_source(
+            request.context, request.source, request.options, request.devices
+        )
+        reason = f"the step failed with {suspicion} with the stored binary"
+        _hand_out(program, _explain(request, Origin.SOURCE, reason, None), None)
+        result = step(program)
+        rejection = BinaryRejectedError(suspicion, "the execution step")
+        for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
+            tiers.reject(found, rejection)
+        self._keep_built(program, seconds, _Missing(reason, wanted, rejected=True))
+        return result
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Why a program has to be built from source; *wanted* is None where it is not to be stored."""
+
+    reason: str
+    wanted: WantedProgram | None = None
+    rejected: bool = False
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a handed out program carries."""
+
+    explanation: Explanation
+    resident: ResidentProgram | None
+
+
+class _Work:
+    """What is still to be written when the cache object is gone: nothing here leads back to it."""
+
+    def __init__(self, factory: KVStorageFactory | None, *, read_only: bool) -> None:
+        self.pending = PendingHarvest()
+        self.tiers: dict[DeviceFingerprint, Tiers] = {}
+        self.counts = Counts()
+        directory = None if factory is None or read_only else factory.state_directory
+        self._statistics = None if directory is None else StatisticsFile(directory)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        try:
+            self.pending.flush()
+            for tiers in list(self.tiers.values()):
+                tiers.flush()
+            if self._statistics is not None:
+                self._statistics.append(self.counts.take())
+        except Exception as error:  # noqa: BLE001 (at exit there is nobody to tell)
+            warn_once(logger, "flush", "the cache could not be written (%r)", error)
+
+
+def _explain(
+    request: BuildRequest, origin: Origin, reason: str, resident: ResidentProgram | None
+) -> Explanation:
+    seconds = time.perf_counter() - request.started
+    saved, tier, key = 0.0, "", ""
+    if resident is not None:
+        key = resident.wanted.source.key
+        if origin is not Origin.SOURCE:
+            saved = max(0.0, resident.build_seconds - seconds)
+        if resident.loaded and origin is not Origin.MEMORY:
+            tier = resident.loaded[0].tier
+    return Explanation(origin, tier, reason, seconds, saved, key)
+
+
+def _hand_out(
+    program: cl.Program, explanation: Explanation, resident: ResidentProgram | None
+) -> cl.Program:
+    vars(program)[_RECORD] = _Record(explanation, resident)
+    return program
+
+
+def _record_of(program: cl.Program) -> _Record:
+    # Not getattr: pyopencl takes any attribute that it doesn't know for the name of a kernel.
+    record = vars(program).get(_RECORD)
+    if isinstance(record, _Record):
+        return record
+    return _Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)

@@ -1,0 +1,140 @@
+"""Frozen settings: an argument decides, then the environment (``MACE_CACHE_*``), then a default.
+
+They are read when a cache is made, never at import. A variable that can't be understood is reported
+once and its default taken; an argument that can't is a `ConfigurationError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from mace_cache._report import warn_once
+from mace_cache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["DEFAULT_MAX_SIZE", "Settings", "parse_boolean", "parse_size", "read_settings"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_SIZE = 1 << 30
+DEFAULT_LOCK_TIMEOUT = 5.0
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+_FALSE = frozenset({"", "0", "false", "off", "no"})
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a cache was told.
+
+    Attributes:
+        directory: the cache directory, or None where the machine has no place for one.
+        disabled: whether nothing is cached and no file touched.
+        max_size: the size in bytes that the programs on disk are kept within; 0 is unlimited.
+        read_only: whether nothing is written.
+        recache: whether every program is built from source and written again.
+        lock_timeout: how long a file lock is waited for, in seconds.
+    """
+
+    directory: str | None
+    disabled: bool = False
+    max_size: int = DEFAULT_MAX_SIZE
+    read_only: bool = False
+    recache: bool = False
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+
+
+def read_settings(
+    directory: str | os.PathLike[str] | None = None,
+    max_size: int | str | None = None,
+    read_only: bool | None = None,
+) -> Settings:
+    """Put together the settings of a cache that is being made.
+
+    Args:
+        directory: the cache directory.
+        max_size: the size that the programs on disk are kept within: bytes, or text as ``500M``.
+        read_only: whether nothing may be written.
+
+    Raises:
+        ConfigurationError: an argument can't be used.
+    """
+    if max_size is None:
+        max_size = _variable("MACE_CACHE_MAX_SIZE", parse_size, DEFAULT_MAX_SIZE)
+    if read_only is None:
+        read_only = _variable("MACE_CACHE_READ_ONLY", parse_boolean, False)
+    return Settings(
+        directory=_cache_directory(directory),
+        disabled=_variable("MACE_CACHE_DISABLE", parse_boolean, False),
+        max_size=parse_size(max_size, setting="max_size"),
+        read_only=read_only,
+        recache=_variable("MACE_CACHE_RECACHE", parse_boolean, False),
+        lock_timeout=_variable("MACE_CACHE_LOCK_TIMEOUT", _parse_seconds, DEFAULT_LOCK_TIMEOUT),
+    )
+
+
+def parse_size(text: str | int, setting: str = "MACE_CACHE_MAX_SIZE") -> int:
+    """Understand a size: ``500M``, ``2G``, ``1.5 GiB``, ``0``; a unit is a power of 1024.
+
+    Args:
+        text: the size.
+        setting: what it was given as, for the error.
+
+    Returns:
+        The size in bytes.
+
+    Raises:
+        ConfigurationError: it is no size.
+    """
+    match = _SIZE.fullmatch(str(text))
+    if match is None:
+        raise ConfigurationError(setting, text, "a size such as 500M or 2G, or 0 for no limit")
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[unit.upper()]) if unit else int(float(number))
+
+
+def parse_boolean(text: str, setting: str = "") -> bool:  # noqa: ARG001 (as the other parsers)
+    """Understand a switch: nothing, ``0``, ``false``, ``off`` and ``no`` are false."""
+    return text.strip().lower() not in _FALSE
+
+
+def _parse_seconds(text: str, setting: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(setting, text, "a number of seconds")
+    return seconds
+
+
+def _variable(name: str, parse: Callable[[str, str], Value], default: Value) -> Value:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return parse(text, name)
+    except ConfigurationError as error:
+        warn_once(logger, name, "%s; %s is used instead", error, default)
+        return default
+
+
+def _cache_directory(argument: str | os.PathLike[str] | None) -> str | None:
+    directory = os.fspath(argument) if argument is not None else os.environ.get("MACE_CACHE_DIR")
+    if directory:
+        return os.path.abspath(os.path.expanduser(directory))
+    import platformdirs  # noqa: PLC0415 (kept out of the import of the package)
+
+    found = platformdirs.user_cache_dir("mace_cache", appauthor=False)
+    # Without a home there is no absolute answer, and a relative one would litter any directory.
+    return found if os.path.isabs(found) else None

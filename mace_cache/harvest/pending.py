@@ -1,0 +1,82 @@
+"""Taking the binaries of programs that were built from source: at once, or when they are complete."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pyopencl as cl
+
+from mace_cache import opencl
+from mace_cache._report import warn_once
+from mace_cache.program import CompiledProgram
+
+if TYPE_CHECKING:
+    from mace_cache.request import WantedProgram
+
+__all__ = ["PendingHarvest", "harvest"]
+
+logger = logging.getLogger(__name__)
+
+
+def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
+    """Fetch a program's binaries and insert them; a driver that has none to give is passed over.
+
+    Args:
+        program: the program, built from source.
+        wanted: what it was built for.
+        build_seconds: what the build took, in seconds.
+    """
+    devices = [wanted.device_of(tiers) for tiers in wanted.tiers]
+    try:
+        binaries = opencl.fetch_binaries(program, devices)
+    except cl.Error as error:
+        warn_once(
+            logger,
+            "harvest",
+            "the driver didn't hand out a program's binary (%s): it was not stored",
+            opencl.status_of(error),
+        )
+        return
+    names = opencl.kernel_names(program)
+    for tiers, device, binary in zip(wanted.tiers, devices, binaries, strict=True):
+        if not binary:
+            logger.debug("the driver has no binary of %s: it was not stored", wanted.source.key)
+            continue
+        tiers.insert(
+            CompiledProgram(
+                key=wanted.source.key,
+                fingerprint=tiers.fingerprint.text,
+                binary=binary,
+                kernel_names=names,
+                options=wanted.identified.options_text,
+                build_log=opencl.build_log(program, device),
+                build_seconds=build_seconds,
+                components=wanted.source.components,
+                created=time.time(),
+            )
+        )
+
+
+class PendingHarvest:
+    """Built programs whose binaries are taken later, each once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, ...], tuple[cl.Program, WantedProgram, float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
+        """Keep a program until `flush`; as `harvest`. Of several with one key the last counts."""
+        identity = (wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers])
+        with self._lock:
+            self._waiting[identity] = (program, wanted, build_seconds)
+
+    def flush(self) -> None:
+        """Harvest what is kept, unless another process has written it in the meantime."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        for program, wanted, build_seconds in waiting.values():
+            if not all(tiers.has(wanted.source.key) for tiers in wanted.tiers):
+                harvest(program, wanted, build_seconds)

@@ -1,0 +1,115 @@
+"""What a caller asks to be built, and what identifies it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mace_cache import opencl
+from mace_cache.fingerprint import fingerprint
+from mace_cache.source import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyopencl as cl
+
+    from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.source import ProgramSource
+    from mace_cache.tiers import Tiers
+
+__all__ = ["BuildRequest", "IdentifiedProgram", "WantedProgram", "identify"]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """The arguments of one call to build a program, as they were given.
+
+    Attributes:
+        context: the context to build in.
+        source: OpenCL C.
+        options: as `pyopencl.Program.build` takes them.
+        devices: the devices to build for; all of the context if None.
+        started: when the call began, in seconds of `time.perf_counter`.
+    """
+
+    context: cl.Context
+    source: str | bytes
+    options: str | Sequence[str] | None = None
+    devices: Sequence[cl.Device] | None = None
+    started: float = field(default_factory=time.perf_counter, compare=False)
+
+
+@dataclass(frozen=True)
+class IdentifiedProgram:
+    """A request, identified as far as no file has to be read for it.
+
+    Attributes:
+        request: what was asked for.
+        devices: the devices to build for.
+        fingerprints: a fingerprint a device; identical devices have the same.
+        driver_options: the options as the driver gets them.
+        identity: what the memory tier finds the program by.
+    """
+
+    request: BuildRequest
+    devices: Sequence[cl.Device]
+    fingerprints: tuple[DeviceFingerprint, ...]
+    driver_options: bytes
+    identity: tuple[object, ...]
+
+    @property
+    def options_text(self) -> str:
+        """The driver's options as text, from which their bytes can be had back."""
+        return self.driver_options.decode("utf-8", "surrogateescape")
+
+    def describe(self) -> ProgramSource:
+        """Read what the program key is made of.
+
+        Raises:
+            UncacheableError: the key can't be known.
+        """
+        return describe(self.request.source, self.options_text)
+
+
+@dataclass(frozen=True)
+class WantedProgram:
+    """A program that can be cached, and the tiers that are asked for it.
+
+    Attributes:
+        identified: the request and its devices.
+        source: the program key and what it is made of.
+        tiers: the tiers of each different fingerprint, in the order of its first device.
+    """
+
+    identified: IdentifiedProgram
+    source: ProgramSource
+    tiers: tuple[Tiers, ...]
+
+    def is_current(self) -> bool:
+        """Whether all that the program key is made of is still as it was read.
+
+        Raises:
+            UncacheableError: the key can't be known any longer.
+        """
+        return not self.source.has_headers or self.identified.describe().key == self.source.key
+
+    def device_of(self, tiers: Tiers) -> cl.Device:
+        """Give the first device that has the fingerprint of these tiers."""
+        return self.identified.devices[self.identified.fingerprints.index(tiers.fingerprint)]
+
+
+def identify(request: BuildRequest) -> IdentifiedProgram:
+    """Identify what is asked for.
+
+    Raises:
+        FingerprintError: a device can't be identified.
+    """
+    context, source = request.context, request.source
+    devices = context.devices if request.devices is None else list(request.devices)
+    fingerprints = tuple([fingerprint(device) for device in devices])
+    driver_options = opencl.driver_options(context, request.options)
+    handles = tuple([device.int_ptr for device in devices])
+    identity = (context.int_ptr, handles, fingerprints, driver_options, source)
+    return IdentifiedProgram(request, devices, fingerprints, driver_options, identity)

@@ -1,0 +1,228 @@
+"""The tiers of one device fingerprint: where its programs are looked for and written.
+
+Every fault of a storage ends here: it is reported once, counted, and answered as a miss.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mace_cache._report import warn_once
+from mace_cache.errors import DamagedFileError
+from mace_cache.explanation import Origin
+from mace_cache.rejections import Rejections
+from mace_cache.reuse import may_reuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mace_cache.errors import BinaryRejectedError
+    from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.program import CompiledProgram
+    from mace_cache.reuse import ReusePolicy
+    from mace_cache.statistics import Counts
+    from mace_cache.storage.base import KVStorage, KVStorageFactory
+    from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
+
+__all__ = ["Found", "Tiers"]
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A program that a tier has.
+
+    Attributes:
+        program: the program, verified.
+        origin: the kind of tier.
+        tier: the storage, as a person would name it.
+        own: whether it lies in the fingerprint's own storage, which a rejection clears.
+    """
+
+    program: CompiledProgram
+    origin: Origin
+    tier: str
+    own: bool
+
+
+class Tiers:
+    """Where programs of one device fingerprint are kept, and what its driver made of them.
+
+    Args:
+        fingerprint: the fingerprint.
+        factory: makes the local storages.
+        precompiled: shipped programs, asked when the local storage has none.
+        policy: which programs of other fingerprints may be loaded as well.
+        max_retries: after so many rejections in a row nothing more is loaded or written.
+        recache: whether what is stored is passed over, to be built and written again.
+        counts: where faults and writes are counted.
+    """
+
+    def __init__(
+        self,
+        fingerprint: DeviceFingerprint,
+        factory: KVStorageFactory,
+        *,
+        precompiled: Sequence[ReadOnlyByteStreamStorage] = (),
+        policy: ReusePolicy | None = None,
+        max_retries: int = 3,
+        recache: bool = False,
+        counts: Counts,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self._factory = factory
+        self._precompiled = precompiled
+        self._policy = policy
+        self._max_retries = max_retries
+        self._recache = recache
+        self._counts = counts
+        self._evicted = 0
+        self._lock = threading.RLock()
+        self._storage: KVStorage = factory.create_storage(fingerprint.storage_name)
+        self._try("load", self._storage.load, None)
+        self._rejections = Rejections(self._note())
+
+    @property
+    def stepped_aside(self) -> str:
+        """Why nothing is loaded or written for this fingerprint, or an empty text where it is."""
+        if self._rejections.in_a_row < self._max_retries:
+            return ""
+        return (
+            f"the driver rejected {self._rejections.in_a_row} binaries in a row: the cache steps "
+            f"aside for {self.fingerprint.storage_name} until the driver changes or it is cleared"
+        )
+
+    def candidates(self, key: str) -> Iterator[Found]:
+        """Give the programs of that key that may be loaded, the nearest tier first."""
+        if self._recache:
+            return
+        program = self._find_own(key)
+        if program is not None:
+            yield Found(program, Origin.STORAGE, str(self._storage), own=True)
+        if self._policy is not None:
+            yield from self._find_siblings(key)
+        for stream in self._precompiled:
+            for program in self._find_precompiled(stream, key):
+                yield Found(program, Origin.PRECOMPILED, str(stream), own=False)
+
+    def has(self, key: str) -> bool:
+        """Whether another process has written that program since it was missed here."""
+        return not self._recache and self._find_own(key) is not None
+
+    def accept(self, found: Found) -> None:
+        """The driver took a program: it is written back to the local storage if it lay elsewhere."""
+        with self._lock:
+            self._rejections.reset()
+        if not found.own and found.program.fingerprint == self.fingerprint.text:
+            self.insert(found.program)
+
+    def reject(self, found: Found, error: BinaryRejectedError) -> None:
+        """The driver refused a program: the storage is cleared, or a foreign program passed over."""
+        with self._lock:
+            if not found.own:
+                self._rejections.remember(found.program.binary)
+                logger.warning("%s: %s; it is passed over from now on", found.tier, error)
+                return
+            self._rejections.count()
+        if self._storage.writable:
+            self._try("clear", self._storage.clear, None)
+        warn_once(
+            logger,
+            "rejected",
+            "%s: %s; the storage was cleared and the program is rebuilt from its source",
+            found.tier,
+            error,
+        )
+
+    def insert(self, program: CompiledProgram) -> None:
+        """Write a program to the local storage, where there is one to write to."""
+        if self.stepped_aside or not self._storage.writable:
+            return
+        if self._try("insert", lambda: self._insert(program), False):
+            self._counts.stored += 1
+
+    def flush(self) -> None:
+        """Make what was inserted visible to other processes."""
+        if self._storage.writable:
+            self._try("flush", self._storage.flush, None)
+        with self._lock:
+            self._counts.evictions += self._storage.evicted - self._evicted
+            self._evicted = self._storage.evicted
+
+    def _insert(self, program: CompiledProgram) -> bool:
+        self._storage.insert(program.key, program)
+        return True
+
+    def _find_own(self, key: str) -> CompiledProgram | None:
+        program = self._try("find", lambda: self._storage.find(key), None)
+        if program is None or program.fingerprint == self.fingerprint.text:
+            return program
+        logger.debug("%s holds programs of another device: it was cleared", self._storage)
+        if self._storage.writable:
+            self._try("clear", self._storage.clear, None)
+        return None
+
+    def _find_siblings(self, key: str) -> Iterator[Found]:
+        names: list[str] = self._try("list", self._factory.names, [])
+        for name in names:
+            if name == self.fingerprint.storage_name:
+                continue
+            program = self._try("find", partial(self._find_sibling, name, key), None)
+            if program is not None and self._usable(program):
+                yield Found(program, Origin.STORAGE, name, own=False)
+
+    def _find_sibling(self, name: str, key: str) -> CompiledProgram | None:
+        storage = self._factory.create_storage(name)
+        storage.load()
+        return storage.find(key)
+
+    def _find_precompiled(
+        self, stream: ReadOnlyByteStreamStorage, key: str
+    ) -> list[CompiledProgram]:
+        """Give what may be loaded, the fingerprint's own program before those of others."""
+        programs = self._try("find", lambda: list(stream.candidates(key)), [])
+        usable = [program for program in programs if self._usable(program)]
+        return sorted(usable, key=lambda program: program.fingerprint != self.fingerprint.text)
+
+    def _usable(self, program: CompiledProgram) -> bool:
+        allowed = program.fingerprint == self.fingerprint.text or may_reuse(
+            self._policy, program.fingerprint, self.fingerprint.text
+        )
+        return allowed and not self._rejections.remembers(program.binary)
+
+    def _note(self) -> Path | None:
+        directory = self._factory.state_directory
+        if directory is None or not self._storage.writable:
+            return None
+        return Path(directory, f"{self.fingerprint.storage_name}.rejections")
+
+    def _try(self, what: str, action: Callable[[], Answer], otherwise: Answer) -> Answer:
+        # A storage is other people's code on other people's disks: whatever it raises is its fault
+        # and not the application's.
+        try:
+            return action()
+        except DamagedFileError as error:
+            warn_once(logger, "damaged", "%s; it was dropped and is rebuilt", error)
+        except Exception as error:  # noqa: BLE001 (see above)
+            reason = (
+                os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            )
+            warn_once(
+                logger,
+                f"storage-{what}",
+                "%s: %s failed (%s); the program is built from source",
+                self._storage,
+                what,
+                reason,
+            )
+        self._counts.failures += 1
+        return otherwise
