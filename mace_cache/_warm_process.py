@@ -27,14 +27,14 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "mace_cache._warm_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,
         )
 
-    def ask(self, message: dict[str, Any]) -> Any:
+    def ask(self, message: dict[str, Any] | None) -> Any:
         """Send a message and wait for its answer.
 
         Raises:

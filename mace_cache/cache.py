@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyopencl as cl
@@ -18,20 +19,26 @@ import pyopencl as cl
 from mace_cache import opencl
 from mace_cache._report import warn_once
 from mace_cache.config import read_settings
-from mace_cache.errors import BinaryRejectedError, MaceCacheError, UncacheableError
+from mace_cache.errors import (
+    BinaryRejectedError,
+    ConfigurationError,
+    MaceCacheError,
+    UncacheableError,
+)
 from mace_cache.explanation import Explanation, Origin
-from mace_cache.harvest.pending import PendingHarvest, harvest
+from mace_cache.harvest.pending import harvest
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.loading import Loading, load
-from mace_cache.request import BuildRequest, IdentifiedProgram, WantedProgram, identify
+from mace_cache.records import hand_out, make_explanation, record_of
+from mace_cache.request import BuildRequest, WantedProgram, identify
 from mace_cache.resident import ResidentProgram, ResidentPrograms
-from mace_cache.statistics import Counts, StatisticsFile
 from mace_cache.storage.bytestream import open_precompiled
 from mace_cache.storage.factory import choose_factory
+from mace_cache.storage.memory import MemoryStorageFactory
 from mace_cache.tiers import Tiers
+from mace_cache.unwritten import Unwritten
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
@@ -49,9 +56,17 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_RECORD = "_mace_cache_record"
 _SLOW_BUILD_SECONDS = 1.0
 _BUILT_BEFORE = "this process has built or loaded it before"
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Why a program has to be built from source; *wanted* is None where it is not to be stored."""
+
+    reason: str
+    wanted: WantedProgram | None = None
+    rejected: bool = False
 
 
 class ProgramCache:
@@ -76,6 +91,11 @@ class ProgramCache:
         max_retries: after so many binaries of one fingerprint that its driver rejects in a row the
             cache steps aside for that fingerprint.
 
+    Attributes:
+        settings: what the cache was told.
+        factory: what makes its storages.
+        disabled_by: why nothing is cached, or an empty text.
+
     Raises:
         ConfigurationError: an argument can't be used, or more than one says where the programs are.
     """
@@ -95,21 +115,38 @@ class ProgramCache:
         max_retries: int = 3,
     ) -> None:
         self.settings = read_settings(storage_path, max_size, read_only)
-        self.factory, self._disabled_by = choose_factory(
+        factory, self.disabled_by = choose_factory(
             self.settings,
             storage_path=storage_path,
             cache_full_path=cache_full_path,
             url=url,
             storage_factory=storage_factory,
         )
-        self._precompiled = () if self._disabled_by else open_precompiled(binary_paths, binary)
-        self._reuse_policy = reuse_policy
-        self._max_retries = max_retries
+        self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
+        precompiled = () if self.disabled_by else open_precompiled(binary_paths, binary)
         self._resident = ResidentPrograms()
-        self._work = _Work(self.factory, read_only=self.settings.read_only)
+        self._has_own_factory = storage_factory is not None
+        self._place = {
+            "storage_path": self.settings.directory if storage_path is not None else None,
+            "cache_full_path": None
+            if cache_full_path is None
+            else os.path.abspath(cache_full_path),
+            "url": url,
+        }
+        read_only = self.settings.read_only
+        self._unwritten = Unwritten(None if read_only else self.factory.state_directory)
         self._lock = threading.Lock()
+        self._make_tiers = partial(
+            Tiers,
+            factory=self.factory,
+            precompiled=precompiled,
+            policy=reuse_policy,
+            max_retries=max_retries,
+            recache=self.settings.recache,
+            counts=self._unwritten.counts,
+        )
         # Runs when the cache is collected, or at exit if it never is.
-        weakref.finalize(self, self._work.flush)
+        weakref.finalize(self, self._unwritten.flush)
 
     def build(
         self,
@@ -173,7 +210,7 @@ class ProgramCache:
             return step(program)
         except (cl.Error, AttributeError) as error:
             suspicion = opencl.suspicion_of(error)
-            resident = _record_of(program).resident
+            resident = record_of(program).resident
             if suspicion is None or resident is None or not resident.loaded:
                 raise
         return self._retry(resident, step, suspicion)
@@ -184,15 +221,42 @@ class ProgramCache:
         Args:
             program: what `build` returned.
         """
-        return _record_of(program).explanation
+        return record_of(program).explanation
+
+    def is_stored(self, program: cl.Program) -> bool:
+        """Whether another process would find a program in the local storage now.
+
+        Args:
+            program: what `build` returned.
+        """
+        resident = record_of(program).resident
+        return resident is not None and all(
+            tiers.has(resident.wanted.source.key) for tiers in resident.wanted.tiers
+        )
+
+    def reopening_arguments(self) -> dict[str, Any]:
+        """Give arguments with which another process opens the same cache, as JSON can hold them.
+
+        Raises:
+            ConfigurationError: no other process can: it was made with a storage factory or is
+                kept in memory.
+        """
+        if self.factory.state_directory is None and not self.settings.read_only:
+            raise ConfigurationError("cache", str(self.factory), "a cache on disk")
+        if self._has_own_factory:
+            raise ConfigurationError(
+                "storage_factory", str(self.factory), "a path or a URL instead"
+            )
+        sizes = {"max_size": self.settings.max_size, "read_only": self.settings.read_only}
+        return {**self._place, **sizes}
 
     def flush(self) -> None:
         """Harvest the programs that wait for it, and write all that isn't written yet."""
-        self._work.flush()
+        self._unwritten.flush()
 
     def close(self) -> None:
         """Flush, and let go of the programs in memory."""
-        self._work.flush()
+        self._unwritten.flush()
         self._resident.clear()
 
     def __enter__(self) -> Self:
@@ -209,58 +273,45 @@ class ProgramCache:
         self.close()
 
     def _find(self, request: BuildRequest) -> cl.Program | _Missing:
-        if self._disabled_by:
-            return _Missing(self._disabled_by)
+        if self.disabled_by:
+            return _Missing(self.disabled_by)
         identified = identify(request)
         resident = self._resident.find(identified.identity)
         if resident is not None and resident.wanted.is_current():
-            self._work.counts.memory_hits += 1
-            explanation = _explain(request, Origin.MEMORY, _BUILT_BEFORE, resident)
-            return _hand_out(opencl.share(resident.program), explanation, resident)
-        wanted = self._want(identified)
-        for tiers in wanted.tiers:
-            if tiers.stepped_aside:
-                return _Missing(tiers.stepped_aside)
+            self._unwritten.counts.memory_hits += 1
+            explanation = make_explanation(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            return hand_out(opencl.share(resident.program), explanation, resident)
+        described = identified.describe()
+        fingerprints = dict.fromkeys(identified.fingerprints)
+        tiers = tuple([self._tiers(fingerprint) for fingerprint in fingerprints])
+        for stepped_aside in [t.stepped_aside for t in tiers if t.stepped_aside]:
+            return _Missing(stepped_aside)
+        wanted = WantedProgram(identified, described, tiers)
         loading = load(wanted)
         if loading.program is None:
             reason = "MACE_CACHE_RECACHE is set" if self.settings.recache else loading.reason
             return _Missing(reason, wanted, loading.rejected)
-        return self._keep_loaded(loading, wanted)
-
-    def _want(self, identified: IdentifiedProgram) -> WantedProgram:
-        described = identified.describe()
-        tiers = [self._tiers(fingerprint) for fingerprint in dict.fromkeys(identified.fingerprints)]
-        return WantedProgram(identified, described, tuple(tiers))
+        return self._keep_loaded(loading.program, loading, wanted)
 
     def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
         with self._lock:
-            tiers = self._work.tiers.get(fingerprint)
+            tiers = self._unwritten.tiers.get(fingerprint)
             if tiers is None:
-                tiers = self._work.tiers[fingerprint] = Tiers(
-                    fingerprint,
-                    self.factory,
-                    precompiled=self._precompiled,
-                    policy=self._reuse_policy,
-                    max_retries=self._max_retries,
-                    recache=self.settings.recache,
-                    counts=self._work.counts,
-                )
+                tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
         return tiers
 
-    def _keep_loaded(self, loading: Loading, wanted: WantedProgram) -> cl.Program:
+    def _keep_loaded(
+        self, program: cl.Program, loading: Loading, wanted: WantedProgram
+    ) -> cl.Program:
         """Count a program that the driver took, and keep it in memory."""
         build_seconds = max(found.program.build_seconds for found in loading.loaded)
-        resident = ResidentProgram(loading.program, wanted, loading.loaded, build_seconds)
+        resident = ResidentProgram(program, wanted, loading.loaded, build_seconds)
         self._resident.insert(wanted.identified.identity, resident)
-        explanation = _explain(
-            wanted.identified.request,
-            loading.loaded[0].origin,
-            loading.reason,
-            resident,
-        )
-        self._work.counts.hits += 1
-        self._work.counts.seconds_saved += explanation.seconds_saved
-        return _hand_out(loading.program, explanation, resident)
+        request, origin = wanted.identified.request, loading.loaded[0].origin
+        explanation = make_explanation(request, origin, loading.reason, resident)
+        self._unwritten.counts.hits += 1
+        self._unwritten.counts.seconds_saved += explanation.seconds_saved
+        return hand_out(program, explanation, resident)
 
     def _build(self, request: BuildRequest, missing: _Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
@@ -269,7 +320,7 @@ class ProgramCache:
             request.source,
             request.options,
             request.devices,
-            uncached=not self._disabled_by,
+            uncached=not self.disabled_by,
         )
         resident, reason = None, missing.reason
         try:
@@ -284,13 +335,15 @@ class ProgramCache:
             seconds,
             reason,
         )
-        return _hand_out(program, _explain(request, Origin.SOURCE, reason, resident), resident)
+        return hand_out(
+            program, make_explanation(request, Origin.SOURCE, reason, resident), resident
+        )
 
     def _keep_built(
         self, program: cl.Program, seconds: float, missing: _Missing
     ) -> ResidentProgram | None:
         """Count a program built from source, keep it in memory, and see that it gets stored."""
-        counts, wanted = self._work.counts, missing.wanted
+        counts, wanted = self._unwritten.counts, missing.wanted
         if wanted is None:
             counts.bypasses += 1
             return None
@@ -303,7 +356,7 @@ class ProgramCache:
         resident = ResidentProgram(program, wanted, (), seconds)
         self._resident.insert(wanted.identified.identity, resident)
         late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
-        store = self._work.pending.add if late else harvest
+        store = self._unwritten.pending.add if late else harvest
         store(program, wanted, seconds)
         return resident
 
@@ -318,78 +371,10 @@ class ProgramCache:
             request.context, request.source, request.options, request.devices
         )
         reason = f"the step failed with {suspicion} with the stored binary"
-        _hand_out(program, _explain(request, Origin.SOURCE, reason, None), None)
+        hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
         result = step(program)
         rejection = BinaryRejectedError(suspicion, "the execution step")
         for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
             tiers.reject(found, rejection)
         self._keep_built(program, seconds, _Missing(reason, wanted, rejected=True))
         return result
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """Why a program has to be built from source; *wanted* is None where it is not to be stored."""
-
-    reason: str
-    wanted: WantedProgram | None = None
-    rejected: bool = False
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What a handed out program carries."""
-
-    explanation: Explanation
-    resident: ResidentProgram | None
-
-
-class _Work:
-    """What is still to be written when the cache object is gone: nothing here leads back to it."""
-
-    def __init__(self, factory: KVStorageFactory | None, *, read_only: bool) -> None:
-        self.pending = PendingHarvest()
-        self.tiers: dict[DeviceFingerprint, Tiers] = {}
-        self.counts = Counts()
-        directory = None if factory is None or read_only else factory.state_directory
-        self._statistics = None if directory is None else StatisticsFile(directory)
-
-    def flush(self) -> None:
-        """Write what waits."""
-        try:
-            self.pending.flush()
-            for tiers in list(self.tiers.values()):
-                tiers.flush()
-            if self._statistics is not None:
-                self._statistics.append(self.counts.take())
-        except Exception as error:  # noqa: BLE001 (at exit there is nobody to tell)
-            warn_once(logger, "flush", "the cache could not be written (%r)", error)
-
-
-def _explain(
-    request: BuildRequest, origin: Origin, reason: str, resident: ResidentProgram | None
-) -> Explanation:
-    seconds = time.perf_counter() - request.started
-    saved, tier, key = 0.0, "", ""
-    if resident is not None:
-        key = resident.wanted.source.key
-        if origin is not Origin.SOURCE:
-            saved = max(0.0, resident.build_seconds - seconds)
-        if resident.loaded and origin is not Origin.MEMORY:
-            tier = resident.loaded[0].tier
-    return Explanation(origin, tier, reason, seconds, saved, key)
-
-
-def _hand_out(
-    program: cl.Program, explanation: Explanation, resident: ResidentProgram | None
-) -> cl.Program:
-    vars(program)[_RECORD] = _Record(explanation, resident)
-    return program
-
-
-def _record_of(program: cl.Program) -> _Record:
-    # Not getattr: pyopencl takes any attribute that it doesn't know for the name of a kernel.
-    record = vars(program).get(_RECORD)
-    if isinstance(record, _Record):
-        return record
-    return _Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)

@@ -1,4 +1,4 @@
-"""Loading a program from the binaries that its tiers have, until the driver takes one or none is left."""
+"""Loading a program from the binaries that its tiers have, until the driver takes one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def load(wanted: WantedProgram) -> Loading:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
         found = tuple([candidate for candidate in candidates if candidate is not None])
         if len(found) < len(candidates):
-            reason = "no tier has it" if rejection is None else f"{rejection}"
+            faults = [tiers.take_fault() for tiers in wanted.tiers]
+            reason = str(rejection or "") or next(filter(None, faults), "no tier has it")
             return Loading(None, (), bool(refused), reason)
         try:
             program = _load(wanted, found)

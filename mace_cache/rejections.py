@@ -1,4 +1,4 @@
-"""What a driver has rejected: kept beside the programs of one fingerprint, so that it outlives them.
+"""What a driver has rejected: kept beside the programs of one fingerprint, to outlive them.
 
 A driver that can't load its own binaries would otherwise cost a load, a clear and a write in every
 process. The note goes with the fingerprint: another driver version starts afresh.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mace_cache import opencl
+from mace_cache.errors import UncacheableError
 from mace_cache.fingerprint import fingerprint
 from mace_cache.source import describe
 
@@ -105,9 +106,14 @@ def identify(request: BuildRequest) -> IdentifiedProgram:
 
     Raises:
         FingerprintError: a device can't be identified.
+        UncacheableError: a device isn't one of the context's.
     """
     context, source = request.context, request.source
-    devices = context.devices if request.devices is None else list(request.devices)
+    devices = context.devices
+    if request.devices is not None:
+        if not set(devices).issuperset(request.devices):
+            raise UncacheableError("a device isn't one of the context's")
+        devices = list(request.devices)
     fingerprints = tuple([fingerprint(device) for device in devices])
     driver_options = opencl.driver_options(context, request.options)
     handles = tuple([device.int_ptr for device in devices])

@@ -12,12 +12,8 @@ import math
 import os
 import threading
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
 
 from mace_cache._filesystem import private_directory, publish, read_regular_file, tolerant_unlink
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Counts", "StatisticsFile"]
 
@@ -90,7 +86,9 @@ class StatisticsFile:
             return
         line = json.dumps(changed, separators=(",", ":")) + "\n"
         private_directory(self._directory)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = (
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
         with self._lock:
             descriptor = os.open(self.path, flags, 0o600)
             try:

@@ -87,6 +87,7 @@ class Tiers:
         self._counts = counts
         self._evicted = 0
         self._lock = threading.RLock()
+        self._faults = threading.local()
         self._storage: KVStorage = factory.create_storage(fingerprint.storage_name)
         self._try("load", self._storage.load, None)
         self._rejections = Rejections(self._note())
@@ -115,18 +116,27 @@ class Tiers:
                 yield Found(program, Origin.PRECOMPILED, str(stream), own=False)
 
     def has(self, key: str) -> bool:
-        """Whether another process has written that program since it was missed here."""
-        return not self._recache and self._find_own(key) is not None
+        """Whether the fingerprint's own storage has that program now."""
+        return self._find_own(key) is not None
+
+    def needs(self, key: str) -> bool:
+        """Whether that program is to be written: nobody has since it was missed here."""
+        return self._recache or not self.has(key)
+
+    def take_fault(self) -> str:
+        """Give the last fault of a storage in this thread, once; nothing where there was none."""
+        fault, self._faults.last = getattr(self._faults, "last", ""), ""
+        return fault
 
     def accept(self, found: Found) -> None:
-        """The driver took a program: it is written back to the local storage if it lay elsewhere."""
+        """The driver took a program: it is written to the local storage if it lay elsewhere."""
         with self._lock:
             self._rejections.reset()
         if not found.own and found.program.fingerprint == self.fingerprint.text:
             self.insert(found.program)
 
     def reject(self, found: Found, error: BinaryRejectedError) -> None:
-        """The driver refused a program: the storage is cleared, or a foreign program passed over."""
+        """The driver refused a program: the storage is cleared, a foreign program passed over."""
         with self._lock:
             if not found.own:
                 self._rejections.remember(found.program.binary)
@@ -189,7 +199,8 @@ class Tiers:
         self, stream: ReadOnlyByteStreamStorage, key: str
     ) -> list[CompiledProgram]:
         """Give what may be loaded, the fingerprint's own program before those of others."""
-        programs = self._try("find", lambda: list(stream.candidates(key)), [])
+        nothing: list[CompiledProgram] = []
+        programs = self._try("find", lambda: list(stream.candidates(key)), nothing)
         usable = [program for program in programs if self._usable(program)]
         return sorted(usable, key=lambda program: program.fingerprint != self.fingerprint.text)
 
@@ -211,18 +222,12 @@ class Tiers:
         try:
             return action()
         except DamagedFileError as error:
+            self._faults.last = str(error)
             warn_once(logger, "damaged", "%s; it was dropped and is rebuilt", error)
         except Exception as error:  # noqa: BLE001 (see above)
-            reason = (
-                os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-            )
-            warn_once(
-                logger,
-                f"storage-{what}",
-                "%s: %s failed (%s); the program is built from source",
-                self._storage,
-                what,
-                reason,
-            )
+            said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            self._faults.last = f"{self._storage}: {what} failed ({said})"
+            cause = f"storage-{what}"
+            warn_once(logger, cause, "%s; programs are built from source", self._faults.last)
         self._counts.failures += 1
         return otherwise

@@ -6,94 +6,32 @@ program down and not the installation.
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from mace_cache._progress import progress_bar
 from mace_cache._warm_process import WorkerDiedError, WorkerProcess
 from mace_cache.cache import ProgramCache
-from mace_cache.errors import ConfigurationError, FingerprintError
+from mace_cache.errors import ConfigurationError, FingerprintError, ManifestError
 from mace_cache.fingerprint import fingerprint
 from mace_cache.library import build_options, load_manifest
-from mace_cache.manifest import Manifest
+from mace_cache.manifest import Launch, Manifest
+from mace_cache.warm_report import WarmReport, WarmResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
     import pyopencl as cl
+    from typing_extensions import Self
 
-    Programs = str | os.PathLike[str] | Manifest | Sequence[str | os.PathLike[str]] | None
+    Path = str | os.PathLike[str]
 
 __all__ = ["WarmReport", "WarmResult", "warm_cache"]
 
-Status = Literal["built", "present", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class WarmResult:
-    """What became of one program on one device.
-
-    Attributes:
-        program: the program's name in the manifest, or its file.
-        variant: the variant's name.
-        device: the storage name of the device's fingerprint.
-        status: ``built``, ``present`` (it was there already), ``skipped`` or ``failed``.
-        seconds: what it took: build, launches and storing.
-        message: why it was skipped, or how it failed, with the build log.
-    """
-
-    program: str
-    variant: str
-    device: str
-    status: Status
-    seconds: float
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class WarmReport:
-    """What `warm_cache` did.
-
-    Attributes:
-        results: one a program, variant and device.
-        notes: what concerns no single program, such as that there is no device.
-    """
-
-    results: list[WarmResult] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 where a program failed or nothing could be warmed."""
-        return int(bool(self.notes) or any(r.status == "failed" for r in self.results))
-
-    def count(self, status: Status) -> int:
-        """How many results have that status."""
-        return sum(result.status == status for result in self.results)
-
-    def to_json(self) -> str:
-        """The report as JSON: ``results``, ``notes`` and ``exit_code``."""
-        report = {**asdict(self), "exit_code": self.exit_code}
-        return json.dumps(report, indent=2)
-
-    def __str__(self) -> str:
-        """The report for a person: what isn't in order line by line, and a summary."""
-        lines = list(self.notes)
-        for result in self.results:
-            if result.status in ("skipped", "failed"):
-                name = f"{result.program} [{result.variant}] on {result.device}"
-                lines.append(f"{result.status}: {name}: {result.message}")
-        counts = Counter(result.status for result in self.results)
-        lines.append(
-            f"{counts['built']} built, {counts['present']} already there, "
-            f"{counts['skipped']} skipped, {counts['failed']} failed"
-        )
-        return "\n".join(lines)
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -103,12 +41,12 @@ class _Task:
     program: str
     variant: str
     source: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
     launches: tuple[Launch, ...] = ()
 
 
-def warm_cache(
-    programs: Programs = None,
+def warm_cache(  # noqa: PLR0917 (the order is part of the interface)
+    programs: Path | Manifest | Sequence[Path] | None = None,
     devices: Sequence[cl.Device | str] | None = None,
     cache: ProgramCache | None = None,
     jobs: int | None = None,
@@ -129,39 +67,44 @@ def warm_cache(
         cache: the cache to fill; if None, the default one. It must be one that other processes can
             open: a directory, a file or a URL of either.
         jobs: how many processes work at once; one a core that this process may use if None.
-        launch: whether kernels are launched; without, a driver that compiles at the first launch
+        launch: whether kernels are launched; without it, a driver that compiles at the first launch
             compiles again then.
-        progress: whether a progress bar is shown (with the extra ``cli``, on a terminal).
+        progress: whether a progress bar is shown, where there is a terminal.
 
     Returns:
         What was built, already there, skipped and failed.
 
     Raises:
-        ConfigurationError: the cache can't be opened by other processes, or *jobs* is no number of
-            them.
+        ConfigurationError: other processes can't open the cache, or *jobs* is less than one.
         ManifestError: the programs can't be read.
     """
     if jobs is not None and jobs < 1:
         raise ConfigurationError("jobs", jobs, "at least one process")
     tasks = list(_tasks(programs))
-    with _Crew(cache or ProgramCache()) as crew:
-        names, results, notes = crew.find_devices(devices)
+    cache = cache or ProgramCache()
+    if cache.disabled_by:
+        return WarmReport([], [f"nothing was warmed: {cache.disabled_by}"])
+    if cache.settings.read_only:
+        return WarmReport([], ["nothing was warmed: the cache is read-only"])
+    with _Crew(cache.reopening_arguments(), launch=launch) as crew:
+        names, results, notes = _choose_devices(devices, crew)
         work = [(task, name) for name in names for task in tasks]
         with (
             progress_bar(len(work), shown=progress) as advance,
             ThreadPoolExecutor(jobs or _cores()) as pool,
         ):
-            futures = [pool.submit(crew.warm, task, name, launch) for task, name in work]
+            futures = [pool.submit(crew.warm, task, name) for task, name in work]
             for future in as_completed(futures):
-                advance(future.result().program)
+                advance(f"{future.result().program} [{future.result().variant}]")
     return WarmReport([*results, *[future.result() for future in futures]], notes)
 
 
 class _Crew:
-    """The worker processes: one a thread, another where one died."""
+    """The worker processes: as many as there are threads that ask; where one died, another."""
 
-    def __init__(self, cache: ProgramCache) -> None:
-        self._arguments = cache.reopening_arguments()
+    def __init__(self, cache_arguments: dict[str, Any], *, launch: bool) -> None:
+        self._cache_arguments = cache_arguments
+        self._launch = launch
         self._idle: list[WorkerProcess] = []
 
     def __enter__(self) -> Self:
@@ -171,14 +114,123 @@ class _Crew:
         for worker in self._idle:
             worker.close()
 
-    def find_devices(
-        self, devices: Sequence[cl.Device | str] | None
-    ) -> tuple[list[str], list[WarmResult], list[str]]:
-        """Give the storage names of the devices asked for, those passed over, and what to say."""
+    def warm(self, task: _Task, device: str) -> WarmResult:
+        """Have one program built, launched and stored."""
+        launches = task.launches if self._launch else ()
+        message = {
+            "cache": self._cache_arguments,
+            "device": device,
+            "source": task.source,
+            "options": task.options,
+            "launches": [asdict(launch) for launch in launches],
+        }
         try:
-            listed = self._ask(None)
+            answer = self.ask(message)
         except WorkerDiedError as error:
-            return [], [], [f"the devices could not be listed: {error}"]
-        for device in listed:
-            pass
-        return [], [], []
+            answer = {"status": "failed", "message": str(error), "seconds": 0.0}
+        return WarmResult(task.program, task.variant, device, **answer)
+
+    def ask(self, message: dict[str, Any] | None) -> Any:
+        """Ask an idle worker, or a new one.
+
+        Raises:
+            WorkerDiedError: it ended instead of answering.
+        """
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = WorkerProcess()
+        try:
+            answer = worker.ask(message)
+        except BaseException:
+            worker.close()
+            raise
+        self._idle.append(worker)
+        return answer
+
+
+def _choose_devices(
+    devices: Sequence[cl.Device | str] | None, crew: _Crew
+) -> tuple[list[str], list[WarmResult], list[str]]:
+    """Give the storage names to warm for, what is passed over, and what else is to be said."""
+    try:
+        listed = crew.ask(None) if devices is None or _has_names(devices) else []
+    except WorkerDiedError as error:
+        return [], [], [f"the devices could not be listed: {error}"]
+    if devices is not None:
+        listed = [found for device in devices for found in _match(device, listed)]
+    passed_over = [
+        WarmResult("(all)", "(all)", found["name"], "skipped", 0.0, found["problem"])
+        for found in listed
+        if found["problem"]
+    ]
+    names = dict.fromkeys(found["name"] for found in listed if not found["problem"])
+    if names or passed_over:
+        return list(names), passed_over, []
+    asked = "" if devices is None else " that was asked for"
+    help_ = "`mace-cache devices` lists them; pip install 'mace-cache[pocl]' brings one for the CPU"
+    return [], [], [f"there is no OpenCL device{asked}: nothing was warmed ({help_})"]
+
+
+def _has_names(devices: Sequence[cl.Device | str]) -> bool:
+    return any(isinstance(device, str) for device in devices)
+
+
+def _match(device: cl.Device | str, listed: list[dict[str, str]]) -> list[dict[str, str]]:
+    if isinstance(device, str):
+        return [found for found in listed if found["name"].startswith(device)]
+    try:
+        return [{"name": fingerprint(device).storage_name, "problem": ""}]
+    except FingerprintError as error:
+        return [{"name": str(device), "problem": str(error)}]
+
+
+def _tasks(programs: Path | Manifest | Sequence[Path] | None) -> Iterator[_Task]:
+    if programs is None:
+        yield from _manifest_tasks(load_manifest())
+    elif isinstance(programs, Manifest):
+        yield from _manifest_tasks(programs)
+    elif isinstance(programs, str | os.PathLike):
+        yield from _path_tasks(os.fspath(programs))
+    else:
+        for number, item in enumerate(programs):
+            if isinstance(item, str) and ("\n" in item or "{" in item):
+                yield _Task(f"source {number}", "default", item)
+            else:
+                yield from _path_tasks(os.fspath(item))
+
+
+def _path_tasks(path: str) -> Iterator[_Task]:
+    manifest = os.path.join(path, _MANIFEST)
+    if path.endswith(".json"):
+        yield from _manifest_tasks(load_manifest(path))
+    elif os.path.isfile(manifest):
+        yield from _manifest_tasks(load_manifest(manifest))
+    elif os.path.isdir(path):
+        names = sorted(name for name in os.listdir(path) if name.endswith(".cl"))
+        if not names:
+            raise ManifestError(path, f"there is neither a {_MANIFEST} nor a .cl file in it")
+        for name in names:
+            yield from _path_tasks(os.path.join(path, name))
+    else:
+        yield _Task(path, "default", _read(path))
+
+
+def _manifest_tasks(manifest: Manifest) -> Iterator[_Task]:
+    for program in manifest.programs:
+        source = program.read_source()
+        for variant in program.variants:
+            options = tuple(build_options(program, variant))
+            yield _Task(program.name, variant.name, source, options, program.launches)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, f"the source can't be read: {error}") from error
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Taking the binaries of programs that were built from source: at once, or when they are complete."""
+"""Taking the binaries of programs built from source: at once, or when they are complete."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ class PendingHarvest:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for program, wanted, build_seconds in waiting.values():
-            if not all(tiers.has(wanted.source.key) for tiers in wanted.tiers):
+            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
                 harvest(program, wanted, build_seconds)
