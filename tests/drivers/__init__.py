@@ -1,0 +1,1 @@
+"""The driver matrix: real drivers, each in processes of its own. Run by ``.ci/run``."""
