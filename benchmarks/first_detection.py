@@ -74,7 +74,7 @@ def measure(device: int, repeats: int) -> dict[str, float]:
                 starts[from_source].append(start(device, Path(scratch), own, from_source))
 
     def median(kind: bool, what: str) -> float:
-        return statistics.median(seen[what] for seen in starts[kind])
+        return statistics.median(float(seen[what]) for seen in starts[kind])
 
     return {
         "from_source": median(True, "first_seconds"),

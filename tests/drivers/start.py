@@ -20,8 +20,9 @@ from mace_cache.fingerprint import fingerprint
 COUNT = 1000
 SCALE = """
 #include "factor.h" // a header beside the options
-__kernel void scale(__global float *values, __local float *scratch)
+__kernel void scale(__global float *values)
 {
+    __local float scratch[10];
     const int item = get_global_id(0);
     scratch[get_local_id(0)] = values[item];
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -49,7 +50,7 @@ def main(platform_version: str, cache_directory: str) -> None:
         with mace_cache.ProgramCache(storage_path=cache_directory) as cache:
             scale = cache.build(context, SCALE, ["-I", headers, "-DOFFSET=1.0f"])
             roots = cache.build(context, ROOTS)
-            cl.Kernel(scale, "scale")(queue, (COUNT,), (10,), buffer, cl.LocalMemory(40))
+            cl.Kernel(scale, "scale")(queue, (COUNT,), (10,), buffer)
             cl.Kernel(roots, "roots")(queue, (COUNT,), (10,), buffer)
             result = np.empty_like(values)
             cl.enqueue_copy(queue, result, buffer)
