@@ -13,6 +13,10 @@ __all__ = ["WorkerDiedError", "WorkerProcess"]
 
 _SHOWN_OF_ITS_OUTPUT = 2000
 
+# The worker's modules are found where this process finds them, and nowhere else: ``python -m``
+# would look in the working directory first, and not in a path that a script has added.
+_START = "import sys; sys.path[:] = {path!r}; from mace_cache._warm_worker import main; main()"
+
 
 class WorkerDiedError(Exception):
     """The process ended before it answered."""
@@ -27,8 +31,8 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mace_cache._warm_worker"],
+        self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
+            [sys.executable, "-c", _START.format(path=sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,
@@ -48,7 +52,7 @@ class WorkerProcess:
             answer = self._process.stdout.readline()
         except OSError:
             answer = b""
-        if not answer:
+        if not answer.endswith(b"\n"):
             raise WorkerDiedError(self._how_it_ended())
         return json.loads(answer)
 

@@ -1,4 +1,4 @@
-"""The process that `warm_cache` has its programs built in: ``python -m mace_cache._warm_worker``.
+"""What runs in the processes that `warm_cache` has its programs built in.
 
 It reads a message a line and answers each with a line; ``_warm_process`` is the other end.
 """
@@ -20,7 +20,7 @@ from mace_cache.fingerprint import fingerprint
 from mace_cache.library import launch_once
 from mace_cache.manifest import Argument, Launch
 
-__all__: list[str] = []
+__all__ = ["main"]
 
 
 def main() -> None:
@@ -63,13 +63,13 @@ class _Worker:
         explanation = cache.explain(program)
         if not explanation.key:
             return "skipped", explanation.reason
-        if explanation.origin is not Origin.SOURCE and cache.is_stored(program):
-            return "present", ""
         for launch in task["launches"]:
             launch_once(program, queue, _launch(launch))
+        if explanation.origin is not Origin.SOURCE and cache.is_stored(program):
+            return "present", ""
         cache.flush()
         if not cache.is_stored(program):
-            return "failed", "it was built, but it could not be stored"
+            return "failed", f"it was built, but could not be stored in {cache.factory}"
         return "built", ""
 
     def _queue(self, name: str) -> cl.CommandQueue:
@@ -114,7 +114,3 @@ def _launch(stated: dict[str, Any]) -> Launch:
         local_size=None if local is None else tuple(local),
         arguments=tuple(Argument(**argument) for argument in stated["arguments"]),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,7 @@ DEFAULT_MAX_SIZE = 1 << 30
 DEFAULT_LOCK_TIMEOUT = 5.0
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d{1,30})(\.\d{1,30})?\s*(?:([KMGT])i?)?B?\s*", re.IGNORECASE)
 _FALSE = frozenset({"", "0", "false", "off", "no"})
 
 Value = TypeVar("Value")
@@ -99,8 +99,9 @@ def parse_size(text: str | int, setting: str = "MACE_CACHE_MAX_SIZE") -> int:
     match = _SIZE.fullmatch(str(text))
     if match is None:
         raise ConfigurationError(setting, text, "a size such as 500M or 2G, or 0 for no limit")
-    number, unit = match.groups()
-    return int(float(number) * _UNITS[unit.upper()]) if unit else int(float(number))
+    whole, fraction, unit = match.groups()
+    factor = _UNITS[(unit or "").upper()]
+    return int(whole) * factor + int(float(fraction or 0) * factor)
 
 
 def parse_boolean(text: str, setting: str = "") -> bool:  # noqa: ARG001 (as the other parsers)
@@ -135,6 +136,10 @@ def _cache_directory(argument: str | os.PathLike[str] | None) -> str | None:
         return os.path.abspath(os.path.expanduser(directory))
     import platformdirs  # noqa: PLC0415 (kept out of the import of the package)
 
-    found = platformdirs.user_cache_dir("mace_cache", appauthor=False)
-    # Without a home there is no absolute answer, and a relative one would litter any directory.
+    # Without a home there is no absolute answer, and a relative one would litter any directory:
+    # older releases of platformdirs give one, newer ones raise.
+    try:
+        found = platformdirs.user_cache_dir("mace_cache", appauthor=False)
+    except RuntimeError:
+        return None
     return found if os.path.isabs(found) else None

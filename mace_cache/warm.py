@@ -94,8 +94,11 @@ def warm_cache(  # noqa: PLR0917 (the order is part of the interface)
             ThreadPoolExecutor(jobs or _cores()) as pool,
         ):
             futures = [pool.submit(crew.warm, task, name) for task, name in work]
-            for future in as_completed(futures):
-                advance(f"{future.result().program} [{future.result().variant}]")
+            try:
+                for future in as_completed(futures):
+                    advance(f"{future.result().program} [{future.result().variant}]")
+            finally:
+                pool.shutdown(cancel_futures=True)  # Whoever interrupts it waits for no more.
     return WarmReport([*results, *[future.result() for future in futures]], notes)
 
 

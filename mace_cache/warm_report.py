@@ -48,7 +48,8 @@ class WarmReport:
     @property
     def exit_code(self) -> int:
         """0, or 1 where a program failed or nothing could be warmed."""
-        return int(bool(self.notes) or any(r.status == "failed" for r in self.results))
+        statuses = {result.status for result in self.results}
+        return int(bool(self.notes) or "failed" in statuses or statuses == {"skipped"})
 
     def count(self, status: Status) -> int:
         """How many results have that status."""
