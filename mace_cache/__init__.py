@@ -6,7 +6,7 @@
         program = cache.build(context, source, options=["-DTILE=16"])
         print(cache.explain(program))
 
-What an application needs at every start is imported here; the rest on first use.
+Each name is imported with its first use.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mace_cache.cache import ProgramCache
-from mace_cache.errors import MaceCacheError
-from mace_cache.explanation import Explanation, Origin
-from mace_cache.reuse import ReusePolicy
+from mace_cache import _driver_family as _driver_family  # it notes the environment as it is now
 
 if TYPE_CHECKING:
+    from mace_cache.cache import ProgramCache
+    from mace_cache.errors import MaceCacheError
+    from mace_cache.explanation import Explanation, Origin
     from mace_cache.program import CompiledProgram
+    from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorage, KVStorageFactory
     from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
     from mace_cache.storage.directory import DirectoryStorage, DirectoryStorageFactory
@@ -59,18 +60,23 @@ _ON_FIRST_USE = {
     "DirectoryStorageFactory": "mace_cache.storage.directory",
     "FileStorage": "mace_cache.storage.file",
     "FileStorageFactory": "mace_cache.storage.file",
+    "Explanation": "mace_cache.explanation",
     "KVStorage": "mace_cache.storage.base",
     "KVStorageFactory": "mace_cache.storage.base",
+    "MaceCacheError": "mace_cache.errors",
     "MemoryStorage": "mace_cache.storage.memory",
     "MemoryStorageFactory": "mace_cache.storage.memory",
+    "Origin": "mace_cache.explanation",
+    "ProgramCache": "mace_cache.cache",
     "ReadOnlyByteStreamStorage": "mace_cache.storage.bytestream",
+    "ReusePolicy": "mace_cache.reuse",
     "WarmReport": "mace_cache.warm",
     "warm_cache": "mace_cache.warm",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is only needed by some (PEP 562)."""
+    """Import what is asked for by name (PEP 562)."""
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

@@ -8,7 +8,6 @@ sees. Token pasting can't make a directive (C99 6.10.3.4), but it can spell ``__
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,24 +31,24 @@ _NEEDLES = (b"include", b"import", b"embed", b"E__", b"STAMP__", b"__builtin_")
 _GAP = rb"(?:[\x00-\x09\x0b-\x20\x7f-\xff]|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*"
 _BLANKS = bytes([*range(0x0A), *range(0x0B, 0x21), *range(0x7F, 0x100)])
 _NAME = rb'(?:"([^"\n]*)"|<([^>\n]*)>)?'
+# The patterns are compiled with their first use, by `re`: most texts need none of them.
 # Two patterns, as one that begins with a choice is slower by far.
 _DIRECTIVES = [
-    re.compile(head + _GAP + rb"(include_next|include|import|embed)\b" + _GAP + _NAME)
-    for head in (b"#", b"%:")
+    head + _GAP + rb"(include_next|include|import|embed)\b" + _GAP + _NAME for head in (b"#", b"%:")
 ]
 # The first group is what makes it a mention of the word rather than a question.
-_QUESTION = re.compile(
+_QUESTION = (
     rb"(\b(?:el)?ifn?def\s+|\bdefined[\s(]*|\bdefine\s+|\bundef\s+)?"
     rb"\b(__has_(?:include_next|include|embed))(?:__)?\b" + _GAP + rb"(?:\(" + _GAP + _NAME + rb")?"
 )
-_SPLICE = re.compile(rb"\\[ \t\v\f]*(?:\r\n|\n\r|\n|\r)")
-_WORD = re.compile(
+_SPLICE = rb"\\[ \t\v\f]*(?:\r\n|\n\r|\n|\r)"
+_WORD = (
     rb"__(?<!\w__)(?:" + b"|".join(w[2:] for w in (*LOCATED_WORDS, *_UNKNOWABLE_WORDS)) + rb")\b"
 )
 # An identifier that one of the special words could begin with. A lone underscore isn't taken for
 # one: it joins the words of names in many harmless macros.
-_FIRST_PIECE = re.compile(rb"__(?<!\w__)(?:[A-Zbh]\w*)?(?!\w)")
-_NOT_WORDS_BLANK = bytes(c if re.match(rb"\w", bytes([c])) else 0x20 for c in range(0x100))
+_FIRST_PIECE = rb"__(?<!\w__)(?:[A-Zbh]\w*)?(?!\w)"
+_NOT_WORDS_BLANK = bytes(c if bytes([c]).isalnum() or c == ord("_") else 0x20 for c in range(0x100))
 
 
 class Scan(NamedTuple):
@@ -85,6 +84,8 @@ class Text:
 
 def read_text(content: bytes) -> Text:
     """Make the `Text` of *content*."""
+    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
+
     return Text(hashlib.sha256(content).hexdigest(), content)
 
 
@@ -110,7 +111,7 @@ def scan(text: Text) -> Scan:
             unknowable.append(f'{verb} "{spelled}" in line {_line(text.content, position)}')
         else:
             names[name] = None
-    words = {match[0]: match.start() for match in _WORD.finditer(lines)}
+    words = {match[0]: match.start() for match in re.finditer(_WORD, lines)}
     # A trigraph can spell the hash and the backslash that joins lines (C99 5.2.1.1).
     words |= {mark: lines.find(mark) for mark in (b"??=", b"??/") if mark in lines}
     unknowable += [
@@ -134,7 +135,7 @@ def pasted_words(texts: tuple[Text, ...]) -> tuple[bytes, ...]:
     A macro may paste identifiers of any text that is compiled together with it, so all are asked.
     """
     lines = [_join_lines(text.content) for text in texts]
-    if not any(_FIRST_PIECE.search(text) for text in lines):
+    if not any(re.search(_FIRST_PIECE, text) for text in lines):
         return ()
     pieces = {piece for text in lines for piece in text.translate(_NOT_WORDS_BLANK).split()}
     return tuple(word for word in _ALL_WORDS if _can_spell(word, pieces - {word}))
@@ -155,12 +156,12 @@ def _can_spell(word: bytes, pieces: set[bytes]) -> bool:
 
 def _references(lines: bytes) -> Iterator[tuple[int, str, bytes | None]]:
     """Give position, verb and name of each reference to a file; a computed name is None."""
-    for match in chain.from_iterable(pattern.finditer(lines) for pattern in _DIRECTIVES):
+    for match in chain.from_iterable(re.finditer(pattern, lines) for pattern in _DIRECTIVES):
         before = lines[lines.rfind(b"\n", 0, match.start()) + 1 : match.start()].strip(_BLANKS)
         if not before or before.endswith(b"*/"):
             yield match.start(), f"#{match[1].decode()}", _name(match[2], match[3])
     if b"__has_" in lines:
-        for match in _QUESTION.finditer(lines):
+        for match in re.finditer(_QUESTION, lines):
             if match[1] is None:
                 yield match.start(), match[2].decode(), _name(match[3], match[4])
 
@@ -175,7 +176,7 @@ def _is_odd(name: bytes) -> bool:
 
 
 def _join_lines(text: bytes) -> bytes:
-    return _newlines(_SPLICE.sub(b"", text) if b"\\" in text else text)
+    return _newlines(re.sub(_SPLICE, b"", text) if b"\\" in text else text)
 
 
 def _newlines(text: bytes) -> bytes:
@@ -185,7 +186,7 @@ def _newlines(text: bytes) -> bytes:
 def _line(text: bytes, position: int) -> int:
     """Give the line of *text* in which *position* of its joined lines is."""
     line = 1
-    for part in map(_newlines, _SPLICE.split(text)):
+    for part in map(_newlines, re.split(_SPLICE, text)):
         if position < len(part):
             break
         position -= len(part)

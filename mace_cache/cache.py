@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyopencl as cl
 
@@ -32,7 +32,6 @@ from mace_cache.loading import Loading, load
 from mace_cache.records import hand_out, make_explanation, record_of
 from mace_cache.request import BuildRequest, WantedProgram, identify
 from mace_cache.resident import ResidentProgram, ResidentPrograms
-from mace_cache.storage.bytestream import open_precompiled
 from mace_cache.storage.factory import choose_factory
 from mace_cache.storage.memory import MemoryStorageFactory
 from mace_cache.tiers import Tiers
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
+    from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
 
     Path = str | os.PathLike[str]
 
@@ -60,8 +60,7 @@ _SLOW_BUILD_SECONDS = 1.0
 _BUILT_BEFORE = "this process has built or loaded it before"
 
 
-@dataclass(frozen=True)
-class _Missing:
+class _Missing(NamedTuple):
     """Why a program has to be built from source; *wanted* is None where it is not to be stored."""
 
     reason: str
@@ -123,7 +122,13 @@ class ProgramCache:
             storage_factory=storage_factory,
         )
         self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
-        precompiled = () if self.disabled_by else open_precompiled(binary_paths, binary)
+        precompiled: tuple[ReadOnlyByteStreamStorage, ...] = ()
+        if (binary_paths or binary is not None) and not self.disabled_by:
+            from mace_cache.storage.bytestream import (  # noqa: PLC0415 (most have none)
+                open_precompiled,
+            )
+
+            precompiled = open_precompiled(binary_paths, binary)
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
         self._place = {
@@ -169,7 +174,7 @@ class ProgramCache:
         Raises:
             pyopencl.Error: the source doesn't build.
         """
-        request = BuildRequest(context, source, options, devices)
+        request = BuildRequest(context, source, options, devices, time.perf_counter())
         try:
             answer = self._find(request)
         except MaceCacheError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Explanation", "Origin"]
 
@@ -17,8 +17,7 @@ class Origin(str, enum.Enum):
     SOURCE = "source"
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """What became of one `ProgramCache.build`.
 
     Attributes:

@@ -6,7 +6,6 @@ the same text share compiled programs. ``docs/drivers.md`` shows one.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -183,6 +182,8 @@ def _family(found: dict[str, str]) -> str:
 
 
 def _digest(text: str) -> str:
+    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
+
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Loading", "load"]
 
 
-@dataclass(frozen=True)
-class Loading:
+class Loading(NamedTuple):
     """What came of trying to load a program.
 
     Attributes:
@@ -40,7 +38,7 @@ def load(wanted: WantedProgram) -> Loading:
     Args:
         wanted: the program and its tiers.
     """
-    refused: set[bytes] = set()
+    refused: list[bytes] = []  # not a set: hashing a binary takes as long as verifying it
     rejection: BinaryRejectedError | None = None
     while True:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
@@ -55,7 +53,7 @@ def load(wanted: WantedProgram) -> Loading:
             # Of several devices' binaries the driver doesn't say which one it means.
             rejection = error
             for tiers, candidate in zip(wanted.tiers, found, strict=True):
-                refused.add(candidate.program.binary)
+                refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
             continue
         for tiers, candidate in zip(wanted.tiers, found, strict=True):
@@ -64,7 +62,7 @@ def load(wanted: WantedProgram) -> Loading:
         return Loading(program, found, bool(refused), reason)
 
 
-def _nearest(tiers: Tiers, key: str, refused: set[bytes]) -> Found | None:
+def _nearest(tiers: Tiers, key: str, refused: list[bytes]) -> Found | None:
     for candidate in tiers.candidates(key):
         if candidate.program.binary not in refused:
             return candidate

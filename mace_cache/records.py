@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache.explanation import Explanation, Origin
 
@@ -19,8 +18,7 @@ __all__ = ["Record", "hand_out", "make_explanation", "record_of"]
 _ATTRIBUTE = "_mace_cache_record"
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What is known of a program that was handed out.
 
     Attributes:

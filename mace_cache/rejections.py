@@ -6,7 +6,6 @@ process. The note goes with the fingerprint: another driver version starts afres
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -55,13 +54,13 @@ class Rejections:
 
     def remember(self, binary: bytes) -> None:
         """A precompiled binary was rejected: it is not to be tried again."""
-        self._precompiled.append(hashlib.sha256(binary).hexdigest())
+        self._precompiled.append(_digest(binary))
         del self._precompiled[:-_MOST_REMEMBERED]
         self._write()
 
     def remembers(self, binary: bytes) -> bool:
         """Whether that precompiled binary was rejected before."""
-        return bool(self._precompiled) and (hashlib.sha256(binary).hexdigest() in self._precompiled)
+        return bool(self._precompiled) and _digest(binary) in self._precompiled
 
     def _read(self) -> None:
         if self._path is None:
@@ -90,3 +89,9 @@ class Rejections:
             publish(self._path, json.dumps(note).encode())
         except OSError as error:
             logger.debug("%s can't be written (%s): it holds for this process", self._path, error)
+
+
+def _digest(binary: bytes) -> str:
+    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
+
+    return hashlib.sha256(binary).hexdigest()

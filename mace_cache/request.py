@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
 from mace_cache.errors import UncacheableError
@@ -23,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BuildRequest", "IdentifiedProgram", "WantedProgram", "identify"]
 
 
-@dataclass(frozen=True)
-class BuildRequest:
+class BuildRequest(NamedTuple):
     """The arguments of one call to build a program, as they were given.
 
     Attributes:
@@ -37,13 +34,12 @@ class BuildRequest:
 
     context: cl.Context
     source: str | bytes
-    options: str | Sequence[str] | None = None
-    devices: Sequence[cl.Device] | None = None
-    started: float = field(default_factory=time.perf_counter, compare=False)
+    options: str | Sequence[str] | None
+    devices: Sequence[cl.Device] | None
+    started: float
 
 
-@dataclass(frozen=True)
-class IdentifiedProgram:
+class IdentifiedProgram(NamedTuple):
     """A request, identified as far as no file has to be read for it.
 
     Attributes:
@@ -74,8 +70,7 @@ class IdentifiedProgram:
         return describe(self.request.source, self.options_text)
 
 
-@dataclass(frozen=True)
-class WantedProgram:
+class WantedProgram(NamedTuple):
     """A program that can be cached, and the tiers that are asked for it.
 
     Attributes:

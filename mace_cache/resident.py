@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -20,8 +19,7 @@ __all__ = ["ResidentProgram", "ResidentPrograms"]
 _MOST = 512
 
 
-@dataclass(frozen=True)
-class ResidentProgram:
+class ResidentProgram(NamedTuple):
     """A built program that is kept.
 
     Attributes:

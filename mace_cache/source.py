@@ -6,12 +6,10 @@ directory that one could search. ``docs/keys.md`` says it for users.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._headers import Directory, HeaderSearch, shown
 from mace_cache._preprocessor import Text, read_text
@@ -34,15 +32,14 @@ _UNCLEAR = re.compile(r"[\x00-\x1f\x7f\\']")
 _WITH_OPERAND = ("-D", "-U", "-x")
 # Families of options (OpenCL 3.0 API specification, 5.8.6; the manuals of Clang and of drivers)
 # none of which names a file. Any other option might.
-_PLAIN_OPTION = re.compile(
-    r"-[DU].+|-(?:cl|ze|qcom)-[\w.=+-]+|-w|-W[\w=+-]*|-O\w*|-g[\w-]*|-(?:spir-)?std=[\w.+]+"
+_PLAIN_OPTION = (  # compiled with its first use: most programs have only definitions
+    r"-(?:cl|ze|qcom)-[\w.=+-]+|-w|-W[\w=+-]*|-O\w*|-g[\w-]*|-(?:spir-)?std=[\w.+]+"
     r"|-create-library|-enable-link-options|-f(?!modul|plugin|profile)[a-z\d-]+"
     r"|-ffp-contract=\w+|-m[a-z\d-]+(?:=[\w.+-]+)?|-x[a-z+]+"
 )
 
 
-@dataclass(frozen=True)
-class ProgramSource:
+class ProgramSource(NamedTuple):
     """What identifies a program before it is compiled.
 
     Attributes:
@@ -103,6 +100,8 @@ def _header_components(search: HeaderSearch) -> list[tuple[str, str]]:
 
 def _key(components: list[tuple[str, str]]) -> str:
     """Hash the components, each part after its length so that no two lists of them look alike."""
+    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
+
     digest = hashlib.sha256(_FORMAT.encode())
     for pair in components:
         for part in pair:
@@ -132,8 +131,7 @@ def _directory(working_directory: str | None) -> bytes:
         raise UncacheableError(f"the working directory is gone ({error.strerror})") from error
 
 
-@dataclass(frozen=True)
-class _Options:
+class _Options(NamedTuple):
     """Build options: their text, the same with ``<n>`` for include directories, and these."""
 
     text: Text
@@ -158,13 +156,17 @@ def _parse_options(options: str) -> _Options:
             placed.append(f"-I <{len(directories)}>")
         elif token in _WITH_OPERAND:
             placed.append(f"{token} {_operand(token, tokens)}")
-        elif _PLAIN_OPTION.fullmatch(token):
+        elif _is_definition(token) or re.fullmatch(_PLAIN_OPTION, token):
             placed.append(token)
         else:
             raise UncacheableError(f"the option {token} may make the compiler read other files")
     # Debug information holds the paths of the files.
     located = any(option.startswith("-g") and option != "-g0" for option in placed)
     return _Options(text, shown(_encoded(" ".join(placed))), tuple(directories), located)
+
+
+def _is_definition(token: str) -> bool:
+    return token.startswith(("-D", "-U")) and token not in _WITH_OPERAND
 
 
 def _include_directory(token: str, tokens: Iterator[str]) -> str:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import warn_once
 from mace_cache.errors import DamagedFileError
 from mace_cache.explanation import Origin
 from mace_cache.rejections import Rejections
-from mace_cache.reuse import may_reuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +35,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A program that a tier has.
 
     Attributes:
@@ -208,6 +205,8 @@ class Tiers:
         allowed = program.fingerprint == self.fingerprint.text or may_reuse(
             self._policy, program.fingerprint, self.fingerprint.text
         )
+        from mace_cache.reuse import may_reuse  # noqa: PLC0415 (few need it: kept out of the import of the package)
+
         return allowed and not self._rejections.remembers(program.binary)
 
     def _note(self) -> Path | None:

@@ -128,7 +128,7 @@ def gc(max_size: str | None, cache_directory: str | None, as_json: bool) -> int:
     factory = open_factory(cache_directory, max_size, changing=True)
     report = factory.collect_garbage()
     if as_json:
-        print_json({"directory": str(factory.root), **asdict(report)})
+        print_json({"directory": str(factory.root), **report._asdict()})
         return 0
     abandoned = report.removed_files - report.evicted
     print_line(

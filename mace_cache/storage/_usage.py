@@ -13,8 +13,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._filesystem import open_directory, tolerant_unlink
 from mace_cache._locking import file_lock
@@ -34,8 +33,7 @@ _KEPT_BY_SWEEP = 0.9
 Found = tuple[str, str, OwnFile]
 
 
-@dataclass(frozen=True)
-class GarbageReport:
+class GarbageReport(NamedTuple):
     """What a sweep removed and what is left.
 
     Attributes:

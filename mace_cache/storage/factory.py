@@ -13,8 +13,6 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.storage.base import KVStorageFactory
-from mace_cache.storage.directory import DirectoryStorageFactory
-from mace_cache.storage.file import FileStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
 if TYPE_CHECKING:
@@ -106,6 +104,8 @@ def _path(location: str) -> str:
 
 
 def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
+    from mace_cache.storage.directory import DirectoryStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+
     return DirectoryStorageFactory(
         path,
         settings.max_size,
@@ -115,6 +115,8 @@ def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
 
 
 def _make_file(path: str, settings: Settings) -> KVStorageFactory:
+    from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+
     make = FileStorageFactory if path.endswith("/") else FileStorageFactory.for_file
     return make(path, read_only=settings.read_only, lock_timeout=settings.lock_timeout)
 
@@ -170,6 +172,8 @@ def choose_factory(
     if storage_factory is not None:
         return storage_factory, ""
     if cache_full_path is not None:
+        from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+
         factory = FileStorageFactory.for_file(
             cache_full_path, read_only=settings.read_only, lock_timeout=settings.lock_timeout
         )
