@@ -327,13 +327,7 @@ class ProgramCache:
             request.devices,
             uncached=not self.disabled_by,
         )
-        resident, reason = None, missing.reason
-        try:
-            resident = self._keep_built(program, seconds, missing)
-        except MaceCacheError as error:
-            reason = f"{reason}; it was not stored: {error}"
-        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
-            warn_once(logger, "keep", "a built program could not be kept (%r)", error)
+        resident, reason = self._keep_built(program, seconds, missing)
         logger.log(
             logging.INFO if seconds > _SLOW_BUILD_SECONDS else logging.DEBUG,
             "built from source in %.2f s: %s",
@@ -345,6 +339,18 @@ class ProgramCache:
         )
 
     def _keep_built(
+        self, program: cl.Program, seconds: float, missing: _Missing
+    ) -> tuple[ResidentProgram | None, str]:
+        """Keep a program built from source if that can be done, and say why it was built."""
+        try:
+            return self._keep(program, seconds, missing), missing.reason
+        except MaceCacheError as error:
+            return None, f"{missing.reason}; it was not stored: {error}"
+        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
+            warn_once(logger, "keep", "a built program could not be kept (%r)", error)
+            return None, missing.reason
+
+    def _keep(
         self, program: cl.Program, seconds: float, missing: _Missing
     ) -> ResidentProgram | None:
         """Count a program built from source, keep it in memory, and see that it gets stored."""

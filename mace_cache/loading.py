@@ -39,26 +39,26 @@ def load(wanted: WantedProgram) -> Loading:
         wanted: the program and its tiers.
     """
     refused: list[bytes] = []  # not a set: hashing a binary takes as long as verifying it
-    rejection: BinaryRejectedError | None = None
+    rejection = ""  # not the error itself: its traceback would keep the cache alive
     while True:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
         found = tuple([candidate for candidate in candidates if candidate is not None])
         if len(found) < len(candidates):
             faults = [tiers.take_fault() for tiers in wanted.tiers]
-            reason = str(rejection or "") or next(filter(None, faults), "no tier has it")
+            reason = rejection or next(filter(None, faults), "no tier has it")
             return Loading(None, (), bool(refused), reason)
         try:
             program = _load(wanted, found)
         except BinaryRejectedError as error:
             # Of several devices' binaries the driver doesn't say which one it means.
-            rejection = error
+            rejection = str(error)
             for tiers, candidate in zip(wanted.tiers, found, strict=True):
                 refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
             continue
         for tiers, candidate in zip(wanted.tiers, found, strict=True):
             tiers.accept(candidate)
-        reason = "it was stored" if rejection is None else f"{rejection}, and took the next"
+        reason = "it was stored" if not rejection else f"{rejection}, and took the next"
         return Loading(program, found, bool(refused), reason)
 
 

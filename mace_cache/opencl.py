@@ -162,15 +162,17 @@ def load_from_binaries(
 def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:
     """Ask a built program for its binaries, one a device, in the order of *devices*.
 
-    A device that has none is given an empty one (OpenCL specification, 5.8.7,
-    ``CL_PROGRAM_BINARIES``).
+    A device that has none, or whose binary can't be told from the others', is given an empty one
+    (OpenCL specification, 5.8.7, ``CL_PROGRAM_BINARIES``).
 
     Raises:
         pyopencl.Error: the driver didn't answer.
     """
-    built_for = program.get_info(cl.program_info.DEVICES)
-    binaries = program.get_info(cl.program_info.BINARIES)
-    by_device = dict(zip(built_for, binaries, strict=True))  # type: ignore[call-overload]
+    built_for: list[cl.Device] = program.get_info(cl.program_info.DEVICES)  # type: ignore[assignment] # pyopencl states object
+    binaries: list[bytes] = program.get_info(cl.program_info.BINARIES)  # type: ignore[assignment] # as above
+    if len(binaries) == len(devices) == 1:
+        return binaries  # PoCL names the parent of a sub-device, and devices not built for.
+    by_device = dict(zip(built_for, binaries)) if len(built_for) == len(binaries) else {}  # noqa: B905 (checked)
     return [by_device.get(device, b"") for device in devices]
 
 

@@ -54,6 +54,7 @@ class Rejections:
 
     def remember(self, binary: bytes) -> None:
         """A precompiled binary was rejected: it is not to be tried again."""
+        self._read()  # As above.
         self._precompiled.append(_digest(binary))
         del self._precompiled[:-_MOST_REMEMBERED]
         self._write()

@@ -105,7 +105,7 @@ def identify(request: BuildRequest) -> IdentifiedProgram:
     """
     context, source = request.context, request.source
     devices = context.devices
-    if request.devices is not None:
+    if request.devices:  # none at all are all of them, as for clBuildProgram
         if not set(devices).issuperset(request.devices):
             raise UncacheableError("a device isn't one of the context's")
         devices = list(request.devices)

@@ -117,8 +117,8 @@ class Tiers:
         return self._find_own(key) is not None
 
     def needs(self, key: str) -> bool:
-        """Whether that program is to be written: nobody has since it was missed here."""
-        return self._recache or not self.has(key)
+        """Whether that program is to be written: it can be, and nobody has since it was missed."""
+        return self._accepts and (self._recache or not self.has(key))
 
     def take_fault(self) -> str:
         """Give the last fault of a storage in this thread, once; nothing where there was none."""
@@ -135,26 +135,21 @@ class Tiers:
     def reject(self, found: Found, error: BinaryRejectedError) -> None:
         """The driver refused a program: the storage is cleared, a foreign program passed over."""
         with self._lock:
-            if not found.own:
+            if found.own:
+                self._rejections.count()
+            else:
                 self._rejections.remember(found.program.binary)
-                logger.warning("%s: %s; it is passed over from now on", found.tier, error)
-                return
-            self._rejections.count()
-        if self._storage.writable:
+        # A foreign program that failed after the driver had taken it has been written back.
+        if self._storage.writable and (found.own or self._holds(found.program)):
             self._try("clear", self._storage.clear, None)
-        warn_once(
-            logger,
-            "rejected",
-            "%s: %s; the storage was cleared and the program is rebuilt from its source",
-            found.tier,
-            error,
-        )
+        cause, consequence = "passed over", "it is passed over from now on"
+        if found.own:
+            cause, consequence = "rejected", "its storage is cleared and the program rebuilt"
+        warn_once(logger, cause, "%s: %s; %s", found.tier, str(error), consequence)
 
     def insert(self, program: CompiledProgram) -> None:
         """Write a program to the local storage, where there is one to write to."""
-        if self.stepped_aside or not self._storage.writable:
-            return
-        if self._try("insert", lambda: self._insert(program), False):
+        if self._accepts and self._try("insert", lambda: self._insert(program), False):
             self._counts.stored += 1
 
     def flush(self) -> None:
@@ -164,6 +159,10 @@ class Tiers:
         with self._lock:
             self._counts.evictions += self._storage.evicted - self._evicted
             self._evicted = self._storage.evicted
+
+    @property
+    def _accepts(self) -> bool:
+        return self._storage.writable and not self.stepped_aside
 
     def _insert(self, program: CompiledProgram) -> bool:
         self._storage.insert(program.key, program)
@@ -177,6 +176,10 @@ class Tiers:
         if self._storage.writable:
             self._try("clear", self._storage.clear, None)
         return None
+
+    def _holds(self, program: CompiledProgram) -> bool:
+        own = self._find_own(program.key)
+        return own is not None and own.binary == program.binary
 
     def _find_siblings(self, key: str) -> Iterator[Found]:
         names: list[str] = self._try("list", self._factory.names, [])
@@ -202,11 +205,11 @@ class Tiers:
         return sorted(usable, key=lambda program: program.fingerprint != self.fingerprint.text)
 
     def _usable(self, program: CompiledProgram) -> bool:
+        from mace_cache.reuse import may_reuse  # noqa: PLC0415 (few need it: kept out of the import of the package)
+
         allowed = program.fingerprint == self.fingerprint.text or may_reuse(
             self._policy, program.fingerprint, self.fingerprint.text
         )
-        from mace_cache.reuse import may_reuse  # noqa: PLC0415 (few need it: kept out of the import of the package)
-
         return allowed and not self._rejections.remembers(program.binary)
 
     def _note(self) -> Path | None:
@@ -224,9 +227,12 @@ class Tiers:
             self._faults.last = str(error)
             warn_once(logger, "damaged", "%s; it was dropped and is rebuilt", error)
         except Exception as error:  # noqa: BLE001 (see above)
-            said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            # Not the error itself: its traceback would keep the cache alive.
+            number = getattr(error, "errno", None)
+            said = os.strerror(number) if isinstance(number, int) else str(error)
             self._faults.last = f"{self._storage}: {what} failed ({said})"
-            cause = f"storage-{what}"
+            # One fault of a place fails whatever is tried with it: it counts as one cause.
+            cause = f"storage {number or type(error)}"
             warn_once(logger, cause, "%s; programs are built from source", self._faults.last)
         self._counts.failures += 1
         return otherwise

@@ -52,7 +52,14 @@ class Unwritten:
             self.pending.flush()
             for tiers in list(self.tiers.values()):
                 tiers.flush()
-            if self._statistics is not None:
-                self._statistics.append(self.counts.take())
+            self._append_statistics()
         except Exception as error:  # noqa: BLE001 (see the docstring)
             warn_once(logger, "flush", "the cache could not be written (%r)", error)
+
+    def _append_statistics(self) -> None:
+        if self._statistics is None:
+            return
+        try:
+            self._statistics.append(self.counts.take())
+        except (OSError, ValueError) as error:  # a path can hold what no path may
+            logger.debug("%s can't be written (%s)", self._statistics.path, error)

@@ -22,26 +22,31 @@ logger = logging.getLogger(__name__)
 
 
 def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
-    """Fetch a program's binaries and insert them; a driver that has none to give is passed over.
+    """Fetch a program's binaries and insert them where they are needed: fetching may take seconds.
+
+    A driver that has none to give is passed over.
 
     Args:
         program: the program, built from source.
         wanted: what it was built for.
         build_seconds: what the build took, in seconds.
     """
-    devices = [wanted.device_of(tiers) for tiers in wanted.tiers]
+    needing = [tiers for tiers in wanted.tiers if tiers.needs(wanted.source.key)]
+    if not needing:
+        return
+    devices = [wanted.device_of(tiers) for tiers in needing]
     try:
         binaries = opencl.fetch_binaries(program, devices)
-    except cl.Error as error:
+    except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
         warn_once(
             logger,
             "harvest",
             "the driver didn't hand out a program's binary (%s): it was not stored",
-            opencl.status_of(error),
+            opencl.status_of(error) if isinstance(error, cl.Error) else repr(error),
         )
         return
     names = opencl.kernel_names(program)
-    for tiers, device, binary in zip(wanted.tiers, devices, binaries, strict=True):
+    for tiers, device, binary in zip(needing, devices, binaries, strict=True):
         if not binary:
             logger.debug("the driver has no binary of %s: it was not stored", wanted.source.key)
             continue
@@ -74,9 +79,8 @@ class PendingHarvest:
             self._waiting[identity] = (program, wanted, build_seconds)
 
     def flush(self) -> None:
-        """Harvest what is kept, unless another process has written it in the meantime."""
+        """Harvest what is kept; what another process has written in the meantime isn't needed."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for program, wanted, build_seconds in waiting.values():
-            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                harvest(program, wanted, build_seconds)
+            harvest(program, wanted, build_seconds)
