@@ -58,6 +58,7 @@ class HeaderSearch:
         self.located = False
         self._directories: list[Directory] = []
         self._identities: dict[tuple[int, int], str] = {}
+        self._unidentified: list[Directory] = []
         self._files: dict[bytes, Text | None] = {}
         self._texts: dict[Text, None] = {}
         self._pending: deque[tuple[bytes, Directory]] = deque()
@@ -92,8 +93,7 @@ class HeaderSearch:
     def add_directory(self, directory: Directory) -> None:
         """Search one more directory."""
         self._directories.append(directory)
-        if identity := _identity(directory.path):
-            self._identities.setdefault(identity, directory.label)
+        self._unidentified.append(directory)
         relative = (name for name in self.names if not name.startswith(b"/"))
         self._pending.extend((name, directory) for name in relative)
 
@@ -123,10 +123,18 @@ class HeaderSearch:
         if not beneath or label in self.reached:
             return
         path = os.path.join(parent.path, beneath)
-        known = self._identities.get(_identity(path) or (0, 0))
+        known = self._label_of(path)
         self.reached[label] = known or "itself"
         if known is None:
             self.add_directory(Directory(label, path, parent.system))
+
+    def _label_of(self, path: bytes) -> str | None:
+        """Give the label of the directory in the list that is at *path*, however it is spelled."""
+        for directory in self._unidentified:  # only now: most programs never get here
+            if identity := _identity(directory.path):
+                self._identities.setdefault(identity, directory.label)
+        self._unidentified.clear()
+        return self._identities.get(_identity(path) or (0, 0))
 
     def _look_at_pasting(self) -> None:
         if any(scan(text).pastes for text in self._texts):

@@ -78,9 +78,9 @@ def describe(
     search.add_text(parsed.text, "the options")
     components = [("source", text.digest), ("options", parsed.placed)]
     if search.names:
+        here = _directory(working_directory)
         for label, path, system in _roots(parsed.directories):
-            path_from_here = os.path.join(_directory(working_directory), path)
-            search.add_directory(Directory(label, path_from_here, system))
+            search.add_directory(Directory(label, os.path.join(here, path), system))
     search.run()
     components += _header_components(search)
     if parsed.located or search.located:
