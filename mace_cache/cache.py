@@ -56,7 +56,6 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_SLOW_BUILD_SECONDS = 1.0
 _BUILT_BEFORE = "this process has built or loaded it before"
 
 
@@ -328,12 +327,6 @@ class ProgramCache:
             uncached=not self.disabled_by,
         )
         resident, reason = self._keep_built(program, seconds, missing)
-        logger.log(
-            logging.INFO if seconds > _SLOW_BUILD_SECONDS else logging.DEBUG,
-            "built from source in %.2f s: %s",
-            seconds,
-            reason,
-        )
         return hand_out(
             program, make_explanation(request, Origin.SOURCE, reason, resident), resident
         )

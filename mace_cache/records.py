@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "hand_out", "make_explanation", "record_of"]
 
+logger = logging.getLogger(__name__)
+
+_SLOW_BUILD_SECONDS = 1.0
 _ATTRIBUTE = "_mace_cache_record"
 
 
@@ -54,7 +58,9 @@ def make_explanation(
 def hand_out(
     program: cl.Program, explanation: Explanation, resident: ResidentProgram | None
 ) -> cl.Program:
-    """Give the program, with its record attached."""
+    """Give the program, with its record attached and logged: a slow build is worth an INFO."""
+    slow = explanation.origin is Origin.SOURCE and explanation.seconds > _SLOW_BUILD_SECONDS
+    logger.log(logging.INFO if slow else logging.DEBUG, "a program %s", explanation)
     vars(program)[_ATTRIBUTE] = Record(explanation, resident)
     return program
 
