@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["forget_reported", "warn_once"]
 
 _reported: set[str] = set()
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collection that runs inside it may warn as well
 
 
 def warn_once(logger: logging.Logger, cause: str, message: str, *arguments: object) -> None:

@@ -12,23 +12,20 @@ import time
 import weakref
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyopencl as cl
 
 from mace_cache import opencl
-from mace_cache._report import warn_once
 from mace_cache.config import read_settings
 from mace_cache.errors import (
     BinaryRejectedError,
     ConfigurationError,
     MaceCacheError,
-    UncacheableError,
 )
 from mace_cache.explanation import Explanation, Origin
-from mace_cache.harvest.pending import harvest
-from mace_cache.harvest.policy import harvests_late
-from mace_cache.loading import Loading, load
+from mace_cache.keeping import Keeper, Missing
+from mace_cache.loading import load
 from mace_cache.records import hand_out, make_explanation, record_of
 from mace_cache.request import BuildRequest, WantedProgram, identify
 from mace_cache.resident import ResidentProgram, ResidentPrograms
@@ -57,14 +54,6 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _BUILT_BEFORE = "this process has built or loaded it before"
-
-
-class _Missing(NamedTuple):
-    """Why a program has to be built from source; *wanted* is None where it is not to be stored."""
-
-    reason: str
-    wanted: WantedProgram | None = None
-    rejected: bool = False
 
 
 class ProgramCache:
@@ -139,6 +128,7 @@ class ProgramCache:
         }
         read_only = self.settings.read_only
         self._unwritten = Unwritten(None if read_only else self.factory.state_directory)
+        self._keeper = Keeper(self._resident, self._unwritten)
         self._lock = threading.Lock()
         self._make_tiers = partial(
             Tiers,
@@ -177,11 +167,11 @@ class ProgramCache:
         try:
             answer = self._find(request)
         except MaceCacheError as error:
-            answer = _Missing(str(error))
+            answer = Missing(str(error))
         except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
             # Where an argument is at fault, pyopencl says so better when it builds.
-            answer = _Missing(f"it could not be looked up ({error!r})")
-        return self._build(request, answer) if isinstance(answer, _Missing) else answer
+            answer = Missing(f"it could not be looked up ({error!r})")
+        return self._build(request, answer) if isinstance(answer, Missing) else answer
 
     def execute(
         self,
@@ -276,9 +266,9 @@ class ProgramCache:
         """Close the cache."""
         self.close()
 
-    def _find(self, request: BuildRequest) -> cl.Program | _Missing:
+    def _find(self, request: BuildRequest) -> cl.Program | Missing:
         if self.disabled_by:
-            return _Missing(self.disabled_by)
+            return Missing(self.disabled_by)
         identified = identify(request)
         resident = self._resident.find(identified.identity)
         if resident is not None and resident.wanted.is_current():
@@ -289,13 +279,13 @@ class ProgramCache:
         fingerprints = dict.fromkeys(identified.fingerprints)
         tiers = tuple([self._tiers(fingerprint) for fingerprint in fingerprints])
         for stepped_aside in [t.stepped_aside for t in tiers if t.stepped_aside]:
-            return _Missing(stepped_aside)
+            return Missing(stepped_aside)
         wanted = WantedProgram(identified, described, tiers)
         loading = load(wanted)
         if loading.program is None:
             reason = "MACE_CACHE_RECACHE is set" if self.settings.recache else loading.reason
-            return _Missing(reason, wanted, loading.rejected)
-        return self._keep_loaded(loading.program, loading, wanted)
+            return Missing(reason, wanted, loading.rejected)
+        return self._keeper.keep_loaded(loading.program, loading, wanted)
 
     def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
         with self._lock:
@@ -304,20 +294,7 @@ class ProgramCache:
                 tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
         return tiers
 
-    def _keep_loaded(
-        self, program: cl.Program, loading: Loading, wanted: WantedProgram
-    ) -> cl.Program:
-        """Count a program that the driver took, and keep it in memory."""
-        build_seconds = max(found.program.build_seconds for found in loading.loaded)
-        resident = ResidentProgram(program, wanted, loading.loaded, build_seconds)
-        self._resident.insert(wanted.identified.identity, resident)
-        request, origin = wanted.identified.request, loading.loaded[0].origin
-        explanation = make_explanation(request, origin, loading.reason, resident)
-        self._unwritten.counts.hits += 1
-        self._unwritten.counts.seconds_saved += explanation.seconds_saved
-        return hand_out(program, explanation, resident)
-
-    def _build(self, request: BuildRequest, missing: _Missing) -> cl.Program:
+    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
         program, seconds = opencl.build_from_source(
             request.context,
@@ -326,43 +303,10 @@ class ProgramCache:
             request.devices,
             uncached=not self.disabled_by,
         )
-        resident, reason = self._keep_built(program, seconds, missing)
+        resident, reason = self._keeper.keep_built(program, seconds, missing)
         return hand_out(
             program, make_explanation(request, Origin.SOURCE, reason, resident), resident
         )
-
-    def _keep_built(
-        self, program: cl.Program, seconds: float, missing: _Missing
-    ) -> tuple[ResidentProgram | None, str]:
-        """Keep a program built from source if that can be done, and say why it was built."""
-        try:
-            return self._keep(program, seconds, missing), missing.reason
-        except MaceCacheError as error:
-            return None, f"{missing.reason}; it was not stored: {error}"
-        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
-            warn_once(logger, "keep", "a built program could not be kept (%r)", error)
-            return None, missing.reason
-
-    def _keep(
-        self, program: cl.Program, seconds: float, missing: _Missing
-    ) -> ResidentProgram | None:
-        """Count a program built from source, keep it in memory, and see that it gets stored."""
-        counts, wanted = self._unwritten.counts, missing.wanted
-        if wanted is None:
-            counts.bypasses += 1
-            return None
-        if missing.rejected:
-            counts.rebuilds += 1
-        else:
-            counts.misses += 1
-        if not wanted.is_current():
-            raise UncacheableError("a header changed while the program was built")
-        resident = ResidentProgram(program, wanted, (), seconds)
-        self._resident.insert(wanted.identified.identity, resident)
-        late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
-        store = self._unwritten.pending.add if late else harvest
-        store(program, wanted, seconds)
-        return resident
 
     def _retry(
         self, resident: ResidentProgram, step: Callable[[cl.Program], Result], suspicion: str
@@ -380,5 +324,5 @@ class ProgramCache:
         rejection = BinaryRejectedError(suspicion, "the execution step")
         for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
             tiers.reject(found, rejection)
-        self._keep_built(program, seconds, _Missing(reason, wanted, rejected=True))
+        self._keeper.keep_built(program, seconds, Missing(reason, wanted, rejected=True))
         return result

@@ -33,7 +33,7 @@ FLOORS = {
     """,
     "the cache": """
         tiers request resident records loading
-        harvest harvest.policy harvest.pending unwritten cache
+        harvest harvest.policy harvest.pending unwritten keeping cache
     """,
     "kernels and install time": """
         manifest library

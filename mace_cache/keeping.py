@@ -1,0 +1,106 @@
+"""What becomes of a program that is there: it is counted, kept in memory, stored if it is new."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from mace_cache._report import warn_once
+from mace_cache.errors import MaceCacheError, UncacheableError
+from mace_cache.harvest.pending import harvest
+from mace_cache.harvest.policy import harvests_late
+from mace_cache.records import hand_out, make_explanation
+from mace_cache.resident import ResidentProgram
+
+if TYPE_CHECKING:
+    import pyopencl as cl
+
+    from mace_cache.loading import Loading
+    from mace_cache.request import WantedProgram
+    from mace_cache.resident import ResidentPrograms
+    from mace_cache.unwritten import Unwritten
+
+__all__ = ["Keeper", "Missing"]
+
+logger = logging.getLogger(__name__)
+
+
+class Missing(NamedTuple):
+    """A program that has to be built from source.
+
+    Attributes:
+        reason: why.
+        wanted: what it is to be stored as, or None where it is not.
+        rejected: whether a driver rejected its binary.
+    """
+
+    reason: str
+    wanted: WantedProgram | None = None
+    rejected: bool = False
+
+
+class Keeper:
+    """Keeps programs for one cache.
+
+    Args:
+        resident: the memory tier.
+        unwritten: what is still to be written.
+    """
+
+    def __init__(self, resident: ResidentPrograms, unwritten: Unwritten) -> None:
+        self._resident = resident
+        self._unwritten = unwritten
+
+    def keep_loaded(
+        self, program: cl.Program, loading: Loading, wanted: WantedProgram
+    ) -> cl.Program:
+        """Count a program that the driver took, keep it in memory and hand it out."""
+        build_seconds = max(found.program.build_seconds for found in loading.loaded)
+        resident = ResidentProgram(program, wanted, loading.loaded, build_seconds)
+        self._resident.insert(wanted.identified.identity, resident)
+        request, origin = wanted.identified.request, loading.loaded[0].origin
+        explanation = make_explanation(request, origin, loading.reason, resident)
+        self._unwritten.counts.hits += 1
+        self._unwritten.counts.seconds_saved += explanation.seconds_saved
+        return hand_out(program, explanation, resident)
+
+    def keep_built(
+        self, program: cl.Program, seconds: float, missing: Missing
+    ) -> tuple[ResidentProgram | None, str]:
+        """Keep a program built from source if that can be done.
+
+        Args:
+            program: the program.
+            seconds: what the build took.
+            missing: why it had to be built.
+
+        Returns:
+            The program as it is kept, or None, and the reason for which it was built.
+        """
+        try:
+            return self._keep_built(program, seconds, missing), missing.reason
+        except MaceCacheError as error:
+            return None, f"{missing.reason}; it was not stored: {error}"
+        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
+            warn_once(logger, "keep", "a built program could not be kept (%r)", error)
+            return None, missing.reason
+
+    def _keep_built(
+        self, program: cl.Program, seconds: float, missing: Missing
+    ) -> ResidentProgram | None:
+        counts, wanted = self._unwritten.counts, missing.wanted
+        if wanted is None:
+            counts.bypasses += 1
+            return None
+        if missing.rejected:
+            counts.rebuilds += 1
+        else:
+            counts.misses += 1
+        if not wanted.is_current():
+            raise UncacheableError("a header changed while the program was built")
+        resident = ResidentProgram(program, wanted, (), seconds)
+        self._resident.insert(wanted.identified.identity, resident)
+        late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
+        store = self._unwritten.pending.add if late else harvest
+        store(program, wanted, seconds)
+        return resident
