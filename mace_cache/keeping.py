@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
 from mace_cache.harvest.pending import harvest
@@ -101,6 +102,8 @@ class Keeper:
         resident = ResidentProgram(program, wanted, (), seconds)
         self._resident.insert(wanted.identified.identity, resident)
         late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
+        if late:
+            prepare_locks()
         store = self._unwritten.pending.add if late else harvest
         store(program, wanted, seconds)
         return resident
