@@ -10,11 +10,10 @@ What can't be had is absent.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,17 +34,25 @@ _COMPILERS = (
 )
 _LARGEST_TABLE = 1 << 20  # bytes of notes or dynamic entries that are believed
 _LONGEST_NAME = 256  # bytes, NAME_MAX
+_FIELDS_WITH_PATH = 6  # of a line of /proc/self/maps
 
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
-_DT_NEEDED, _DT_STRTAB = 1, 5
+_DT_NEEDED, _DT_STRTAB, _DT_SONAME = 1, 5, 14
 _NT_GNU_BUILD_ID = 3
 
 
 _WORD = struct.Struct("@P")
 _ELF64 = struct.calcsize("P") == 8  # noqa: PLR2004 (bytes)
+# elf(5), Elf64_Ehdr: the magic number; then where the program headers are, and how many.
+_ELF_HEADER = struct.Struct("=4s28xQ16xH6x" if _ELF64 else "=4s24xI12xH6x")
 _PROGRAM_HEADER = struct.Struct("=IIQQQQQQ" if _ELF64 else "=IIIIIIII")  # elf(5), Elf64_Phdr
 _DYNAMIC_ENTRY = struct.Struct("=qQ" if _ELF64 else "=iI")
 _NOTE_HEADER = struct.Struct("=III")
+
+
+class _MappedFile(NamedTuple):
+    name: str  # without its directory
+    start: int  # where its first byte is
 
 
 class _Library(NamedTuple):
@@ -59,22 +66,6 @@ class _Segment(NamedTuple):
     kind: int
     address: int
     size: int  # bytes in memory
-
-
-class _LoadedObject(ctypes.Structure):
-    """The beginning of ``struct dl_phdr_info`` (dl_iterate_phdr(3))."""
-
-    _fields_ = (
-        ("base", ctypes.c_void_p),
-        ("path", ctypes.c_char_p),
-        ("headers", ctypes.c_void_p),
-        ("header_count", ctypes.c_uint16),
-    )
-
-
-_VISITOR = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(_LoadedObject), ctypes.c_size_t, ctypes.c_void_p
-)
 
 
 class _MemoryReadError(Exception):
@@ -104,65 +95,90 @@ def build_ids(platform_pointer: int) -> tuple[tuple[str, str], ...]:
         return ()
     try:
         return tuple(_build_ids(memory, platform_pointer))
-    except (_MemoryReadError, struct.error, AttributeError):  # the C library lacks a function
+    except (_MemoryReadError, OSError, struct.error):
         return ()
     finally:
         os.close(memory)
 
 
 def _build_ids(memory: int, platform_pointer: int) -> Iterator[tuple[str, str]]:
-    libraries = _loaded_libraries()
-    driver = _driver(memory, platform_pointer, libraries)
+    files = _mapped_files()
+    driver = _driver(memory, platform_pointer, files)
     if driver is None:
         return
-    compilers = _compilers(memory, driver, libraries)
+    compilers = _compilers(memory, driver, files)
     for name, library in [("driver", driver), *sorted(compilers.items())]:
         build_id = _build_id(memory, library)
         if build_id:
             yield name, build_id
 
 
-def _driver(memory: int, platform_pointer: int, libraries: list[_Library]) -> _Library | None:
+def _driver(memory: int, platform_pointer: int, files: list[_MappedFile]) -> _Library | None:
     dispatch_table = _word(memory, platform_pointer)
-    found = _containing(memory, dispatch_table, libraries)
+    found = _containing(memory, dispatch_table, files)
     if found is None:
         first_function = _word(memory, dispatch_table)
-        found = _containing(memory, first_function, libraries)
+        found = _containing(memory, first_function, files)
     return found
 
 
-def _loaded_libraries() -> list[_Library]:
-    found: list[_Library] = []
+def _mapped_files() -> list[_MappedFile]:
+    """Give every file that is mapped from its beginning.
 
-    def visit(loaded: Any, _size: int, _data: int | None) -> int:
-        one = loaded.contents
-        name = os.fsdecode(one.path or b"").rpartition("/")[2]
-        found.append(_Library(name, one.base or 0, one.headers or 0, one.header_count))
-        return 0
-
-    ctypes.CDLL(None).dl_iterate_phdr(_VISITOR(visit), None)
+    Not through ``dl_iterate_phdr``, which calls back under the dynamic linker's lock: a callback in
+    Python would wait there for the interpreter, which another thread may hold as it waits for the
+    lock.
+    """
+    with open("/proc/self/maps", "rb") as mappings:
+        lines = mappings.read().splitlines()
+    found = []
+    for line in lines:
+        fields = line.split(maxsplit=5)  # proc(5): addresses, permissions, offset, device, inode
+        if len(fields) == _FIELDS_WITH_PATH and int(fields[2], 16) == 0:
+            name = os.fsdecode(fields[5]).removesuffix(" (deleted)").rpartition("/")[2]
+            found.append(_MappedFile(name, int(fields[0].partition(b"-")[0], 16)))
     return found
 
 
-def _containing(memory: int, address: int, libraries: Iterable[_Library]) -> _Library | None:
-    below = [library for library in libraries if library.base <= address]
-    nearest = max(below, key=lambda library: library.base, default=None)
-    if nearest is None:
+def _library(memory: int, file: _MappedFile) -> _Library | None:
+    """Give the library that a mapped file is, or None where it is none."""
+    try:
+        magic, offset, count = _ELF_HEADER.unpack(_read(memory, file.start, _ELF_HEADER.size))
+        if magic != b"\x7fELF":
+            return None
+        unmoved = _Library(file.name, 0, file.start + offset, count)
+        lowest = [s.address for s in _segments(memory, unmoved) if s.kind == _PT_LOAD][:1]
+    except _MemoryReadError:
+        return None
+    return unmoved._replace(base=file.start - lowest[0]) if lowest else None
+
+
+def _containing(memory: int, address: int, files: Iterable[_MappedFile]) -> _Library | None:
+    below = [file for file in files if file.start <= address]
+    nearest = max(below, key=lambda file: file.start, default=None)
+    library = None if nearest is None else _library(memory, nearest)
+    if library is None:
         return None
     inside = any(
         segment.kind == _PT_LOAD and 0 <= address - segment.address < segment.size
-        for segment in _segments(memory, nearest)
+        for segment in _segments(memory, library)
     )
-    return nearest if inside else None
+    return library if inside else None
 
 
-def _compilers(memory: int, driver: _Library, libraries: Iterable[_Library]) -> dict[str, _Library]:
+def _compilers(memory: int, driver: _Library, files: Iterable[_MappedFile]) -> dict[str, _Library]:
     """Give the compiler libraries that *driver* is linked with, itself or through another one."""
-    by_name = {library.name: library for library in libraries if _is_compiler(library.name)}
+    by_name: dict[str, _Library] = {}
+    for file in files:
+        library = _library(memory, file) if _is_compiler(file.name) else None
+        if library is not None:
+            # Who links a library names it by its DT_SONAME; its file may be called otherwise.
+            for name in (library.name, *_names(memory, library, _DT_SONAME)):
+                by_name.setdefault(name, library)
     found: dict[str, _Library] = {}
     waiting = [driver]
     while waiting:
-        for name in _needed(memory, waiting.pop()):
+        for name in _names(memory, waiting.pop(), _DT_NEEDED):
             if name in by_name and name not in found:
                 found[name] = by_name[name]
                 waiting.append(by_name[name])
@@ -200,8 +216,8 @@ def _build_id(memory: int, library: _Library) -> str:
     return ""
 
 
-def _needed(memory: int, library: _Library) -> list[str]:
-    """Give the names that a library is linked with (elf(5), Dynamic tags)."""
+def _names(memory: int, library: _Library, wanted: int) -> list[str]:
+    """Give the names under a tag: DT_NEEDED, what it is linked with (elf(5), Dynamic tags)."""
     entries = [
         entry
         for segment in _segments(memory, library)
@@ -211,7 +227,7 @@ def _needed(memory: int, library: _Library) -> list[str]:
     strings = dict(entries).get(_DT_STRTAB, 0)
     if strings < library.base:  # glibc has made it an absolute address, musl hasn't
         strings += library.base
-    return [_name(memory, strings + offset) for tag, offset in entries if tag == _DT_NEEDED]
+    return [_name(memory, strings + offset) for tag, offset in entries if tag == wanted]
 
 
 def _word(memory: int, address: int) -> int:

@@ -10,13 +10,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyopencl as cl
 
 from mace_cache import opencl
+from mace_cache._report import warn_once
 from mace_cache.config import read_settings
 from mace_cache.errors import (
     BinaryRejectedError,
@@ -163,7 +164,9 @@ class ProgramCache:
         Raises:
             pyopencl.Error: the source doesn't build.
         """
-        request = BuildRequest(context, source, options, devices, time.perf_counter())
+        started = time.perf_counter()
+        options, devices = _kept_options(options), _kept_devices(devices)
+        request = BuildRequest(context, source, options, devices, started)
         try:
             answer = self._find(request)
         except MaceCacheError as error:
@@ -171,6 +174,7 @@ class ProgramCache:
         except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
             # Where an argument is at fault, pyopencl says so better when it builds.
             answer = Missing(f"it could not be looked up ({error!r})")
+            warn_once(logger, f"look up {type(error)}", "a program was not looked up (%r)", error)
         return self._build(request, answer) if isinstance(answer, Missing) else answer
 
     def execute(
@@ -326,3 +330,15 @@ class ProgramCache:
             tiers.reject(found, rejection)
         self._keeper.keep_built(program, seconds, Missing(reason, wanted, rejected=True))
         return result
+
+
+def _kept_options(options: Iterable[str] | str | None) -> Sequence[str] | str | None:
+    """Copy the options: pyopencl takes an iterator too, which could be read but once."""
+    if isinstance(options, Iterable) and not isinstance(options, str):
+        return tuple(options)
+    return options
+
+
+def _kept_devices(devices: Iterable[cl.Device] | None) -> Sequence[cl.Device] | None:
+    """Copy the devices; as the options."""
+    return None if devices is None else list(devices)

@@ -45,7 +45,7 @@ def load(wanted: WantedProgram) -> Loading:
     while True:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
         found = tuple([candidate for candidate in candidates if candidate is not None])
-        if len(found) < len(candidates):
+        if len(found) < len(candidates) or not found:
             faults = [tiers.take_fault() for tiers in wanted.tiers]
             reason = rejection or next(filter(None, faults), "no tier has it")
             return Loading(None, (), bool(refused), reason)

@@ -626,3 +626,39 @@ def test_eight_threads(context: cl.Context, cache_directory: Path) -> None:
     assert len(entries(cache_directory)) == 9
     with ProgramCache() as cache:
         assert origin_of(cache, context, make_source("shared")) is Origin.STORAGE
+
+
+def test_iterators_are_taken_as_pyopencl_takes_them(
+    context: cl.Context, cache_directory: Path
+) -> None:
+    """Options and devices that can be read but once: built with them, and stored as such."""
+    assert not cache_directory.exists()
+    for origin in (Origin.SOURCE, Origin.STORAGE):
+        with ProgramCache() as cache:
+            options: Any = (option for option in ["-DFACTOR=7"])
+            devices: Any = iter(context.devices)
+            program = cache.build(context, make_source("once"), options, devices)
+            assert scale(program) == 7
+            assert cache.explain(program).origin is origin
+    with ProgramCache() as cache:
+        program = cache.build(context, make_source("once"), ["-DFACTOR=7"])
+        assert (scale(program), cache.explain(program).origin) == (7, Origin.STORAGE)
+
+
+_FIRST_BUILDS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context
+
+context, cache = open_context(), ProgramCache()
+with ThreadPoolExecutor(8) as threads:
+    built = threads.map(lambda number: cache.build(context, make_source(number)), range(8))
+    print(len({cache.explain(program).key for program in built}))
+"""
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_the_first_builds_of_a_process_in_threads(start: int) -> None:
+    """What a first build imports and reads of the driver holds up no other thread, nor is held."""
+    assert run_child(_FIRST_BUILDS, start) == "8\n"

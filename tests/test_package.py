@@ -177,3 +177,11 @@ print(len(load_manifest().programs))
 def test_py_typed() -> None:
     """Type checkers of applications look into the package."""
     assert (Path(mace_cache.__path__[0]) / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("mark", ["first detection", "overhead"])
+def test_the_readme_shows_figures(mark: str) -> None:
+    """The tables that commands write into the README are there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(f"<!-- {mark} -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert table.count("\n|") >= 2

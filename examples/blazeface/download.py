@@ -98,7 +98,8 @@ def _download() -> bytes:
 def _publish(path: Path, data: bytes) -> None:
     """Write the file under another name first, so that no one ever sees a part of it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (path.parent.parent, path.parent):  # parents=True would ignore the mode
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,7 @@ __all__ = ["GarbageReport", "Usage"]
 logger = logging.getLogger(__name__)
 
 _LEDGER = re.compile(rb"\d{20}\n")
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEDGER_SIZE = 21
 _KEPT_BY_SWEEP = 0.9
 
@@ -115,12 +117,25 @@ class Usage:
 
     @contextmanager
     def _ledger(self) -> Iterator[int]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        ledger = os.open(self._ledger_path, flags, 0o600)
+        ledger = self._open_ledger()
         try:
             yield ledger
         finally:
             os.close(ledger)
+
+    def _open_ledger(self) -> int:
+        with suppress(OSError):
+            ledger = os.open(self._ledger_path, _OPEN, 0o600)
+            if stat.S_ISREG(os.fstat(ledger).st_mode):
+                return ledger
+            os.close(ledger)
+        # A link or a FIFO has taken our file's place: the file comes back. Where it can't, as in
+        # place of a directory, what there is is counted afresh every time.
+        tolerant_unlink(self._ledger_path)
+        try:
+            return os.open(self._ledger_path, _OPEN, 0o600)
+        except IsADirectoryError:
+            return os.memfd_create("usage", os.MFD_CLOEXEC)
 
     def _sweep(self, most: int) -> GarbageReport:
         found = sorted(walk(self._root), key=lambda item: item[2].modified)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_cache._filesystem import read_regular_file
 from mace_cache._report import warn_once
-from mace_cache.container import Bundle
+from mace_cache.container import LARGEST_FILE, Bundle
 from mace_cache.errors import MaceCacheError, StorageReadOnlyError
 from mace_cache.fingerprint import storage_name
 from mace_cache.storage.base import KVStorage, check_key, check_name, check_program
@@ -142,9 +142,8 @@ def open_precompiled(
     path = next((path for path in paths if os.path.exists(path)), None)
     try:
         if path is not None:
-            storages.append(
-                ReadOnlyByteStreamStorage(Path(path).read_bytes(), path=os.fspath(path))
-            )
+            data, _status = read_regular_file(os.path.realpath(path), largest=LARGEST_FILE)
+            storages.append(ReadOnlyByteStreamStorage(data, path=os.fspath(path)))
     except OSError as error:
         warn_once(logger, "precompiled-read", "%s can't be read (%s): it isn't used", path, error)
     if binary is not None:

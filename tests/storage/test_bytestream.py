@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,3 +134,13 @@ def test_what_cannot_be_used_is_reported_and_left_out(
         assert open_precompiled([tmp_path / "damaged"]) == ()
         assert open_precompiled([tmp_path]) == ()
     assert len(caplog.records) == 2
+
+
+def test_a_fifo_holds_nobody_up_and_a_link_is_followed(tmp_path: Path) -> None:
+    """What isn't a file is left out; where an application's link points is its own business."""
+    os.mkfifo(tmp_path / "fifo")
+    assert open_precompiled([tmp_path / "fifo"]) == ()
+    (tmp_path / "bundle").write_bytes(encode([OURS]))
+    (tmp_path / "link").symlink_to("bundle")
+    (storage,) = open_precompiled([tmp_path / "missing", tmp_path / "link"])
+    assert storage.find(OURS.key) == OURS

@@ -228,3 +228,21 @@ def test_a_process_that_dies_publishing_leaves_the_ledger_too_high(
         storage.insert(make_key(1), make_program(1))
     assert at_publishing == [2 * SIZE]
     assert list(storage.keys()) == [make_key(0)]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_a_stranger_in_the_ledgers_place(tmp_path: Path, kind: str) -> None:
+    """Programs are stored and kept within the limit whatever stands there; nobody waits."""
+    (tmp_path / "v1").mkdir(mode=0o700)
+    victim, place = tmp_path / "victim", tmp_path / "v1" / "usage"
+    victim.write_text("mine")
+    make = {
+        "link": lambda: place.symlink_to(victim),
+        "fifo": lambda: os.mkfifo(place),
+        "directory": place.mkdir,
+    }
+    make[kind]()
+    storage = open_storage(DirectoryStorageFactory(tmp_path, max_size=4 * SIZE))
+    insert_all(storage, [make_program(n) for n in range(9)])
+    assert 3 <= len(list(storage.keys())) <= 4
+    assert victim.read_text() == "mine"
