@@ -23,6 +23,7 @@ from tests.storage.conformance import (
 from tests.storage.test_directory import entry_of, run_processes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SIZE = len(encode([make_program()]))
@@ -236,7 +237,7 @@ def test_a_stranger_in_the_ledgers_place(tmp_path: Path, kind: str) -> None:
     (tmp_path / "v1").mkdir(mode=0o700)
     victim, place = tmp_path / "victim", tmp_path / "v1" / "usage"
     victim.write_text("mine")
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "link": lambda: place.symlink_to(victim),
         "fifo": lambda: os.mkfifo(place),
         "directory": place.mkdir,
