@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
-__all__ = ["file_lock"]
+__all__ = ["file_lock", "prepare_locks"]
 
 logger = logging.getLogger(__name__)
 
 _POLL_INTERVAL = 0.01  # seconds
+
+
+def prepare_locks() -> None:
+    """Import what locks need, for who will write while the interpreter ends: it's too late then."""
+    import filelock  # noqa: F401, PLC0415 (kept out of the import of the package)
 
 
 @contextmanager

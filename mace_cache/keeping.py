@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
 from mace_cache.harvest.pending import harvest
@@ -107,6 +108,8 @@ class Keeper:
         self._resident.insert(wanted.identified.identity, resident)
         families = [tiers.fingerprint.family for tiers in wanted.tiers]
         late = harvests_late(self._policy, families)
+        if late:
+            prepare_locks()
         store = self._unwritten.harvest_later if late else harvest
         store(program, wanted, seconds)
         return resident
