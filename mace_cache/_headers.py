@@ -174,6 +174,9 @@ def _content(path: bytes, limit: int) -> bytes | None:
         UncacheableError: it can't be read, or not within *limit* bytes.
     """
     try:
+        # Most candidates are absent, and an exception for each would cost more than all the rest.
+        if not os.access(path, os.F_OK):
+            return None
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             return None

@@ -38,7 +38,9 @@ def load(wanted: WantedProgram) -> Loading:
     Args:
         wanted: the program and its tiers.
     """
-    refused: list[bytes] = []  # not a set: hashing a binary takes as long as verifying it
+    refused: list[
+        bytes | memoryview
+    ] = []  # not a set: hashing a binary takes as long as verifying it
     rejection = ""  # not the error itself: its traceback would keep the cache alive
     while True:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
@@ -62,7 +64,7 @@ def load(wanted: WantedProgram) -> Loading:
         return Loading(program, found, bool(refused), reason)
 
 
-def _nearest(tiers: Tiers, key: str, refused: list[bytes]) -> Found | None:
+def _nearest(tiers: Tiers, key: str, refused: list[bytes | memoryview]) -> Found | None:
     for candidate in tiers.candidates(key):
         if candidate.program.binary not in refused:
             return candidate

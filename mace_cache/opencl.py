@@ -135,7 +135,7 @@ def build_from_source(
 def load_from_binaries(
     context: cl.Context,
     devices: Sequence[cl.Device],
-    binaries: Sequence[bytes],
+    binaries: Sequence[bytes | memoryview],
     options: bytes,
 ) -> cl.Program:
     """Make a program of binaries and build it (OpenCL specification, 5.8.1 and 5.8.2).
@@ -152,7 +152,7 @@ def load_from_binaries(
         BinaryRejectedError: the driver refused them, with whatever status.
     """
     try:
-        program = cl.Program(context, devices, binaries)
+        program = cl.Program(context, devices, binaries)  # type: ignore[arg-type] # any buffer will do
         # pyopencl's public build() would warn about a log that the first build has shown already.
         program._get_prg()._build(options, devices)
     except cl.Error as error:

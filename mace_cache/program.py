@@ -14,7 +14,8 @@ class CompiledProgram:
     Attributes:
         key: the program key, 64 lower-case hexadecimal digits (``source.py``).
         fingerprint: the text of the device fingerprint it was built for (``fingerprint.py``).
-        binary: what ``clCreateProgramWithBinary`` takes (OpenCL specification, 5.8.1).
+        binary: what ``clCreateProgramWithBinary`` takes (OpenCL specification, 5.8.1); a view into
+            the file's bytes where it was just read from one.
         kernel_names: the program's kernels, in the driver's order.
         options: the build options as the driver got them.
         build_log: what the compiler said when the program was built from source.
@@ -26,7 +27,7 @@ class CompiledProgram:
 
     key: str
     fingerprint: str
-    binary: bytes
+    binary: bytes | memoryview
     kernel_names: tuple[str, ...] = ()
     options: str = ""
     build_log: str = ""

@@ -52,14 +52,14 @@ class Rejections:
             self.in_a_row = 0
             self._write()
 
-    def remember(self, binary: bytes) -> None:
+    def remember(self, binary: bytes | memoryview) -> None:
         """A precompiled binary was rejected: it is not to be tried again."""
         self._read()  # As above.
         self._precompiled.append(_digest(binary))
         del self._precompiled[:-_MOST_REMEMBERED]
         self._write()
 
-    def remembers(self, binary: bytes) -> bool:
+    def remembers(self, binary: bytes | memoryview) -> bool:
         """Whether that precompiled binary was rejected before."""
         return bool(self._precompiled) and _digest(binary) in self._precompiled
 
@@ -92,7 +92,7 @@ class Rejections:
             logger.debug("%s can't be written (%s): it holds for this process", self._path, error)
 
 
-def _digest(binary: bytes) -> str:
+def _digest(binary: bytes | memoryview) -> str:
     import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
 
     return hashlib.sha256(binary).hexdigest()

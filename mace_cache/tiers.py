@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -49,6 +50,10 @@ class Found(NamedTuple):
     origin: Origin
     tier: str
     own: bool
+
+    def without_binary(self) -> Found:
+        """Give the same without the binary, which only a foreign program is remembered by."""
+        return self._replace(program=replace(self.program, binary=b"")) if self.own else self
 
 
 class Tiers:

@@ -74,7 +74,7 @@ def read_entry(path: Path) -> CompiledProgram:
     return decode_entry(path.read_bytes(), str(path))
 
 
-def plant(path: Path, binary: bytes = GARBAGE, **changes: Any) -> None:
+def plant(path: Path, binary: bytes | memoryview = GARBAGE, **changes: Any) -> None:
     """Put another binary, or other fields, into an entry that stays well-formed in every digest."""
     path.write_bytes(encode([replace(read_entry(path), binary=binary, **changes)]))
 
@@ -102,10 +102,10 @@ def watch_loads(patch: pytest.MonkeyPatch) -> list[bytes]:
     def load(
         context: cl.Context,
         devices: Sequence[cl.Device],
-        binaries: Sequence[bytes],
+        binaries: Sequence[bytes | memoryview],
         options: bytes,
     ) -> cl.Program:
-        seen.extend(binaries)
+        seen.extend(bytes(binary) for binary in binaries)
         return real(context, devices, binaries, options)
 
     patch.setattr(opencl, "load_from_binaries", load)
@@ -132,10 +132,10 @@ def refuse_loads(patch: pytest.MonkeyPatch, status: str = "INVALID_BINARY") -> l
     def refuse(
         context: cl.Context,  # noqa: ARG001 (as the real one)
         devices: Sequence[cl.Device],  # noqa: ARG001
-        binaries: Sequence[bytes],
+        binaries: Sequence[bytes | memoryview],
         options: bytes,  # noqa: ARG001
     ) -> cl.Program:
-        refused.extend(binaries)
+        refused.extend(bytes(binary) for binary in binaries)
         raise BinaryRejectedError(status, "clBuildProgram")
 
     patch.setattr(opencl, "load_from_binaries", refuse)

@@ -68,7 +68,7 @@ def shipped(*programs: CompiledProgram) -> ReadOnlyByteStreamStorage:
 
 def told(tiers: Tiers) -> list[tuple[Origin, bytes, bool]]:
     """What may be loaded, in order."""
-    return [(f.origin, f.program.binary, f.own) for f in tiers.candidates(KEY)]
+    return [(f.origin, bytes(f.program.binary), f.own) for f in tiers.candidates(KEY)]
 
 
 def test_the_nearest_first() -> None:

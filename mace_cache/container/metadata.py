@@ -42,7 +42,9 @@ def encode_metadata(program: CompiledProgram) -> bytes:
     return _ENCODER.encode(members).encode(*TEXT)
 
 
-def decode_metadata(text: str, row: SectionRow, fingerprint: str, binary: bytes) -> CompiledProgram:
+def decode_metadata(
+    text: str, row: SectionRow, fingerprint: str, binary: bytes | memoryview
+) -> CompiledProgram:
     """Give the program that *text* is the metadata of; members that aren't known are passed over.
 
     Raises:

@@ -128,7 +128,7 @@ class Bundle:
         self._verify_digest()  # covers the section too: one pass over the bytes is enough
         if self.header.section_count != 1:
             raise self._damaged(f"it holds {self.header.section_count} programs, not one", 0x24)
-        program = self._program(0, self._row(0))
+        program = self._program(0, self._row(0), copied=False)
         self._verify_kernel_count(len(program.kernel_names))
         return program
 
@@ -231,13 +231,14 @@ class Bundle:
             raise self._damaged("a section's digest is wrong", row.offset)
         return self._program(number, row)
 
-    def _program(self, number: int, row: SectionRow) -> CompiledProgram:
+    def _program(self, number: int, row: SectionRow, *, copied: bool = True) -> CompiledProgram:
         metadata_end = row.offset + row.metadata_size
         binary_end = row.binary_offset + row.binary_size
         self._verify_padding(metadata_end, row.binary_offset)
         self._verify_padding(binary_end, row.end)
         text = self._text(row.offset, metadata_end)
-        binary = bytes(self._view[row.binary_offset : binary_end])
+        view = self._view[row.binary_offset : binary_end]
+        binary = bytes(view) if copied else view
         try:
             program = decode_metadata(text, row, self._fingerprints[row.fingerprint], binary)
         except ValueError as error:

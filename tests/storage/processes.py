@@ -33,7 +33,7 @@ KEYS = 3
 
 def whole(program: CompiledProgram) -> bool:
     """Whether a program is one that some writer inserted, and not a mixture of two."""
-    return program.binary == program.binary[:1] * BINARY_SIZE
+    return program.binary == bytes(program.binary[:1]) * BINARY_SIZE
 
 
 def kill(root: str, times: int) -> None:
