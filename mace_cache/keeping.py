@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
-from mace_cache.harvest.pending import harvest
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.records import hand_out, make_explanation
 from mace_cache.resident import ResidentProgram
@@ -109,8 +108,8 @@ class Keeper:
         self._resident.insert(wanted.identified.identity, resident)
         families = [tiers.fingerprint.family for tiers in wanted.tiers]
         late = harvests_late(self._policy, families)
-        if late:
-            prepare_locks()
-        store = self._unwritten.harvest_later if late else harvest
+        prepare_locks()
+        unwritten = self._unwritten
+        store = unwritten.harvest_later if late else unwritten.harvest_now
         store(program, wanted, seconds)
         return resident

@@ -52,6 +52,11 @@ class Unwritten:
             None if statistics_directory is None else StatisticsFile(statistics_directory)
         )
 
+    def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
+        """Harvest a program at once, and finalise it in a quiet moment; as `harvest`."""
+        if self._pending.harvest_now(program, wanted, seconds):
+            self._quiet.postpone()
+
     def harvest_later(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
         """Harvest a program in a quiet moment, or whenever `flush` comes first; as `harvest`."""
         self._pending.add(program, wanted, seconds)
