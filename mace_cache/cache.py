@@ -25,6 +25,7 @@ from mace_cache.errors import (
     MaceCacheError,
 )
 from mace_cache.explanation import Explanation, Origin
+from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper, Missing
 from mace_cache.loading import load
 from mace_cache.records import hand_out, make_explanation, record_of
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.harvest.policy import HarvestPolicy
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
     from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
@@ -76,6 +78,11 @@ class ProgramCache:
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
             1 GiB unless set, 0 for no limit.
         read_only: whether nothing is written.
+        harvest: when the binaries of programs built from source are taken: ``eager``, right after
+            the build; ``deferred``, in a quiet moment, at `flush`, `close` or exit, with what the
+            driver has compiled for the launches until then; ``auto``, as the driver needs it.
+        harvest_after: a quiet moment: so many seconds after the last build.
+        exit_timeout: for how many seconds the exit of the process may be held up by writing.
         max_retries: after so many binaries of one fingerprint that its driver rejects in a row the
             cache steps aside for that fingerprint.
 
@@ -100,8 +107,12 @@ class ProgramCache:
         reuse_policy: ReusePolicy | None = None,
         max_size: int | str | None = None,
         read_only: bool | None = None,
+        harvest: HarvestPolicy = "auto",
+        harvest_after: float = 10.0,
+        exit_timeout: float = 60.0,
         max_retries: int = 3,
     ) -> None:
+        check_policy(harvest)
         self.settings = read_settings(storage_path, max_size, read_only)
         factory, self.disabled_by = choose_factory(
             self.settings,
@@ -128,8 +139,9 @@ class ProgramCache:
             "url": url,
         }
         read_only = self.settings.read_only
-        self._unwritten = Unwritten(None if read_only else self.factory.state_directory)
-        self._keeper = Keeper(self._resident, self._unwritten)
+        statistics_directory = None if read_only else self.factory.state_directory
+        self._unwritten = Unwritten(statistics_directory, harvest_after)
+        self._keeper = Keeper(self._resident, self._unwritten, harvest)
         self._lock = threading.Lock()
         self._make_tiers = partial(
             Tiers,
@@ -141,7 +153,7 @@ class ProgramCache:
             counts=self._unwritten.counts,
         )
         # Runs when the cache is collected, or at exit if it never is.
-        weakref.finalize(self, self._unwritten.flush)
+        weakref.finalize(self, self._unwritten.finish, exit_timeout)
 
     def build(
         self,

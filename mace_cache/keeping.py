@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
-from mace_cache.harvest.pending import harvest
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.records import hand_out, make_explanation
 from mace_cache.resident import ResidentProgram
@@ -16,6 +15,7 @@ from mace_cache.resident import ResidentProgram
 if TYPE_CHECKING:
     import pyopencl as cl
 
+    from mace_cache.harvest.policy import HarvestPolicy
     from mace_cache.loading import Loading
     from mace_cache.request import WantedProgram
     from mace_cache.resident import ResidentPrograms
@@ -46,9 +46,13 @@ class Keeper:
     Args:
         resident: the memory tier.
         unwritten: what is still to be written.
+        policy: when binaries are taken.
     """
 
-    def __init__(self, resident: ResidentPrograms, unwritten: Unwritten) -> None:
+    def __init__(
+        self, resident: ResidentPrograms, unwritten: Unwritten, policy: HarvestPolicy
+    ) -> None:
+        self._policy = policy
         self._resident = resident
         self._unwritten = unwritten
 
@@ -102,9 +106,10 @@ class Keeper:
             raise UncacheableError("a header changed while the program was built")
         resident = ResidentProgram(program, wanted, (), seconds)
         self._resident.insert(wanted.identified.identity, resident)
-        late = any(harvests_late(tiers.fingerprint.family) for tiers in wanted.tiers)
-        if late:
-            prepare_locks()
-        store = self._unwritten.pending.add if late else harvest
+        families = [tiers.fingerprint.family for tiers in wanted.tiers]
+        late = harvests_late(self._policy, families)
+        prepare_locks()
+        unwritten = self._unwritten
+        store = unwritten.harvest_later if late else unwritten.harvest_now
         store(program, wanted, seconds)
         return resident

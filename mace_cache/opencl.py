@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
+from mace_cache._fetching import fetch_all_binaries
 from mace_cache.errors import BinaryRejectedError, FingerprintError
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def load_from_binaries(
 def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:
     """Ask a built program for its binaries, one a device, in the order of *devices*.
 
+    Other threads run meanwhile: some drivers compile when they are asked.
+
     A device that has none, or whose binary can't be told from the others', is given an empty one
     (OpenCL specification, 5.8.7, ``CL_PROGRAM_BINARIES``).
 
@@ -169,7 +172,7 @@ def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[by
         pyopencl.Error: the driver didn't answer.
     """
     built_for: list[cl.Device] = program.get_info(cl.program_info.DEVICES)  # type: ignore[assignment] # pyopencl states object
-    binaries: list[bytes] = program.get_info(cl.program_info.BINARIES)  # type: ignore[assignment] # as above
+    binaries = fetch_all_binaries(program)
     if len(binaries) == len(devices) == 1:
         return binaries  # PoCL names the parent of a sub-device, and devices not built for.
     by_device = dict(zip(built_for, binaries)) if len(built_for) == len(binaries) else {}  # noqa: B905 (checked)

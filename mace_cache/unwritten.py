@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from mace_cache._report import warn_once
 from mace_cache.harvest.pending import PendingHarvest
+from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyopencl as cl
+
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
 
 __all__ = ["Unwritten"]
@@ -28,15 +33,18 @@ class Unwritten:
 
     Args:
         statistics_directory: where the counts go, or None where nothing may be written.
+        harvest_after: a quiet moment, in seconds: programs are harvested when so long none has
+            been built.
 
     Attributes:
-        pending: the programs that are to be harvested.
         tiers: the tiers that were asked for.
         counts: what happened.
     """
 
-    def __init__(self, statistics_directory: Path | None) -> None:
-        self.pending = PendingHarvest()
+    def __init__(self, statistics_directory: Path | None, harvest_after: float) -> None:
+        self._pending = PendingHarvest()
+        self._quiet = QuietMoment(self.flush, harvest_after)
+        self._flushing = threading.RLock()
         self.tiers: dict[DeviceFingerprint, Tiers] = {}
         self.counts = Counts()
         self._process = os.getpid()
@@ -44,15 +52,37 @@ class Unwritten:
             None if statistics_directory is None else StatisticsFile(statistics_directory)
         )
 
+    def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
+        """Harvest a program at once, and finalise it in a quiet moment; as `harvest`."""
+        if self._pending.harvest_now(program, wanted, seconds):
+            self._quiet.postpone()
+
+    def harvest_later(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
+        """Harvest a program in a quiet moment, or whenever `flush` comes first; as `harvest`."""
+        self._pending.add(program, wanted, seconds)
+        self._quiet.postpone()
+
+    def finish(self, seconds: float) -> None:
+        """Write it all at the end of the process.
+
+        Args:
+            seconds: how long that may take; what isn't harvested by then is lost.
+        """
+        if os.getpid() == self._process and not self._quiet.finish(seconds):
+            logger.warning("programs were not all stored within %g s: exiting without", seconds)
+            return
+        self.flush()
+
     def flush(self) -> None:
         """Write it all. A fault goes no further than a warning: at exit there is nobody to tell."""
         if os.getpid() != self._process:
             return  # A forked child has a copy of this, and drivers don't survive a fork.
         try:
-            self.pending.flush()
-            for tiers in list(self.tiers.values()):
-                tiers.flush()
-            self._append_statistics()
+            with self._flushing:
+                self._pending.flush()
+                for tiers in list(self.tiers.values()):
+                    tiers.flush()
+                self._append_statistics()
         except Exception as error:  # noqa: BLE001 (see the docstring)
             warn_once(logger, "flush", "the cache could not be written (%r)", error)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,24 @@ kernel void scale(global int *x) { x[get_global_id(0)] *= FACTOR; }
 def make_source(tag: object = "", head: str = "") -> str:
     """A program that multiplies by FACTOR, 2 unless an option or *head* says otherwise."""
     return f"// {tag}\n{head}{_KERNEL}"
+
+
+def make_heavy_source(tag: str, kernels: int = 8) -> str:
+    """A program that PoCL compiles at the fetch for a while: about 0.1 s a kernel.
+
+    Every tag is another program for the driver too, whose own cache would answer at once.
+    """
+    seed = zlib.crc32(tag.encode()) % 2**24  # exact in a float
+    steps = "\n".join(
+        f"v = v * {step}.5f + native_sin(v + {step}.25f) + {seed}.0f;"
+        f" if (v > {step}.0f) v -= x[(i + {step}) & 255];"
+        for step in range(20)
+    )
+    return "\n".join(
+        f"kernel void heavy{number}(global float *x)"
+        f" {{ int i = get_global_id(0); float v = x[i] + {number}.0f; {steps} x[i] = v; }}"
+        for number in range(kernels)
+    )
 
 
 def open_context() -> cl.Context:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mace_cache import Origin, ProgramCache, opencl, request
 from mace_cache._report import forget_reported
+from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import DeviceFingerprint, fingerprint
+from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.harvest.policy import harvests_late
+from mace_cache.harvest.quiet import QuietMoment
 from tests.helpers import (
+    REPOSITORY,
     FakeFactory,
     entries,
     make_source,
@@ -22,12 +32,13 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import pyopencl as cl
 
 SOURCE = make_source("harvest")
+_PATIENCE = 60.0  # seconds for what takes a moment on an idle machine
 
 _START = """
 import os, sys
@@ -55,16 +66,69 @@ def _report_anew() -> Iterator[None]:
     forget_reported()
 
 
+def as_nvidia(device: cl.Device) -> DeviceFingerprint:
+    """The fingerprint that a device of another family would have."""
+    return DeviceFingerprint(fingerprint(device).text, "nvidia")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "it didn't come"
+        time.sleep(0.01)
+
+
+def harvest_threads() -> list[threading.Thread]:
+    """The threads that wait for a quiet moment now."""
+    return [thread for thread in threading.enumerate() if thread.name == "mace-cache harvest"]
+
+
 @pytest.fixture
 def fetches(monkeypatch: pytest.MonkeyPatch) -> list[cl.Program]:
     """Every program whose binaries were asked for."""
     return watch_fetches(monkeypatch)
 
 
-def test_policies() -> None:
-    """PoCL alone compiles at the launch and hands out what was launched."""
-    families = ("pocl", "nvidia", "rusticl", "oclgrind", "intel", "other")
-    assert [family for family in families if harvests_late(family)] == ["pocl"]
+@pytest.mark.parametrize(
+    ("policy", "late"),
+    [("auto", ["pocl"]), ("eager", []), ("deferred", ["pocl", "nvidia", "rusticl", "other"])],
+)
+def test_policies(policy: Any, late: list[str]) -> None:
+    """PoCL alone compiles at the launch and hands out what was launched, unless a user decides."""
+    families = ("pocl", "nvidia", "rusticl", "other")
+    assert [family for family in families if harvests_late(policy, [family])] == late
+    assert harvests_late(policy, ["nvidia", "pocl"]) is ("pocl" in late)
+
+
+@pytest.mark.parametrize("policy", ["late", "", "EAGER", None, 1, []])
+def test_a_policy_that_there_is_not(policy: Any) -> None:
+    """The error names the argument and what it takes."""
+    with pytest.raises(ConfigurationError, match=r"harvest.*auto, eager or deferred"):
+        ProgramCache(harvest=policy)
+
+
+def test_eager(context: cl.Context, fetches: list[cl.Program]) -> None:
+    """On PoCL too the program is stored before `build` returns, and no thread waits for it."""
+    cache = ProgramCache(harvest="eager", harvest_after=3600)
+    program = cache.build(context, SOURCE)
+    assert cache.is_stored(program)
+    cache.close()
+    assert fetches == [program]
+    assert harvest_threads() == []
+
+
+def test_deferred(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, fetches: list[cl.Program]
+) -> None:
+    """So a driver whose binary is complete at once is asked late."""
+    monkeypatch.setattr(request, "fingerprint", as_nvidia)
+    with ProgramCache(harvest="deferred") as cache:
+        program = cache.build(context, SOURCE)
+        assert fetches == []
+        assert not cache.is_stored(program)
+    assert fetches == [program]
+    assert cache.is_stored(program)
 
 
 def test_once_and_late(
@@ -107,10 +171,6 @@ def test_other_families_are_harvested_at_once(
     fetches: list[cl.Program],
 ) -> None:
     """Where fetching is cheap and complete the program is stored before `build` returns."""
-
-    def as_nvidia(device: cl.Device) -> DeviceFingerprint:
-        return DeviceFingerprint(fingerprint(device).text, "nvidia")
-
     monkeypatch.setattr(request, "fingerprint", as_nvidia)
     cache = ProgramCache()
     program = cache.build(context, SOURCE)
@@ -175,3 +235,199 @@ def test_one_program_that_fails_leaves_the_others(
         for number in range(3):
             cache.build(context, make_source(number))
     assert len(entries(cache_directory)) == 2
+
+
+def test_a_quiet_moment(
+    context: cl.Context, cache_directory: Path, fetches: list[cl.Program]
+) -> None:
+    """While the process goes on the program gets into the cache by itself, launches and all."""
+    cache = ProgramCache(harvest_after=0.2)
+    program = cache.build(context, SOURCE)
+    wait_for(lambda: entries(cache_directory))
+    wait_for(lambda: not harvest_threads())
+    assert cache.is_stored(program)
+    cache.close()
+    assert fetches == [program]
+
+
+def test_only_builds_postpone_it(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each program built from source begins the wait anew; one that was there doesn't."""
+    events = []
+    postpone = QuietMoment.postpone
+
+    def count(moment: QuietMoment) -> None:
+        events.append(moment)
+        postpone(moment)
+
+    monkeypatch.setattr(QuietMoment, "postpone", count)
+    with ProgramCache() as cache:
+        for source, so_far in ((SOURCE, 1), (make_source("another"), 2), (SOURCE, 2)):
+            cache.build(context, source)
+            assert len(events) == so_far
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    assert len(events) == 2
+
+
+def test_a_fault_in_the_quiet_moment(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one warning: the application goes on, and so does the cache."""
+    flush = PendingHarvest.flush
+
+    def fail(_pending: PendingHarvest) -> None:
+        raise MemoryError
+
+    cache = ProgramCache(harvest_after=0)
+    monkeypatch.setattr(PendingHarvest, "flush", fail)
+    assert scale(cache.build(context, SOURCE)) == 2
+    wait_for(lambda: caplog.records)
+    wait_for(lambda: not harvest_threads())
+    (warning,) = caplog.records
+    assert "could not be written" in warning.getMessage()
+    monkeypatch.setattr(PendingHarvest, "flush", flush)
+    program = cache.build(context, make_source("after the fault"))
+    wait_for(lambda: cache.is_stored(program))
+    cache.close()
+
+
+def test_a_flush_beside_the_quiet_moment(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both harvest once between them, and what the flush was asked for is there when it is over."""
+    fetched: list[cl.Program] = []
+    may_go_on = threading.Event()
+    fetch = opencl.fetch_binaries
+
+    def wait(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:
+        fetched.append(program)
+        assert may_go_on.wait(_PATIENCE)
+        return fetch(program, devices)
+
+    monkeypatch.setattr(opencl, "fetch_binaries", wait)
+    cache = ProgramCache(harvest_after=0)
+    program = cache.build(context, SOURCE)
+    wait_for(lambda: fetched)
+    stored_after_flush = []
+
+    def flush() -> None:
+        cache.flush()
+        stored_after_flush.append(cache.is_stored(program))
+
+    flushing = threading.Thread(target=flush)
+    flushing.start()
+    time.sleep(0.05)  # a flush that doesn't wait would be over by now
+    assert stored_after_flush == []
+    may_go_on.set()
+    flushing.join(_PATIENCE)
+    assert stored_after_flush == [True]
+    assert fetched == [program]
+    cache.close()
+
+
+def test_a_collected_cache_does_not_wait_for_quiet(
+    context: cl.Context, cache_directory: Path
+) -> None:
+    """What it built is stored when it is gone, and its thread goes with it."""
+    cache = ProgramCache(harvest_after=3600)
+    cache.build(context, SOURCE)
+    assert len(harvest_threads()) == 1
+    del cache
+    gc.collect()
+    assert len(entries(cache_directory)) == 1
+    wait_for(lambda: not harvest_threads())
+
+
+_TERMINATED = """
+import os, signal, sys, time
+from pathlib import Path
+from mace_cache import ProgramCache
+from tests.helpers import entries, make_source, open_context, scale
+
+cache = ProgramCache(harvest_after=0.2)
+program = cache.build(open_context(), make_source("terminated"))
+print(cache.explain(program).origin.value, flush=True)
+scale(program)
+while not entries(Path(os.environ["MACE_CACHE_DIR"])):
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+
+
+def test_terminated_after_the_quiet_moment() -> None:
+    """A service that only ever ends by SIGTERM: what it built is there for the next one."""
+    told = []
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-W", "error", "-c", _TERMINATED],
+            cwd=REPOSITORY,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert ended.returncode == -signal.SIGTERM, ended.stderr
+        told.append(ended.stdout.strip())
+    assert told == ["source", "storage"]
+
+
+_SHORT_EXIT = """
+import logging, sys, time
+from mace_cache import ProgramCache, opencl
+from tests.helpers import make_heavy_source, open_context
+
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+if sys.argv[1] == "hangs":
+    opencl.fetch_binaries = lambda *_: time.sleep(3600)
+cache = ProgramCache(exit_timeout=float(sys.argv[2]))
+program = cache.build(open_context(), make_heavy_source("exit"))
+print(cache.explain(program).origin.value)
+"""
+
+
+@pytest.mark.parametrize(("driver", "exit_timeout"), [("compiles", "0"), ("hangs", "0.2")])
+def test_an_exit_is_not_held_up(
+    cache_directory: Path, tmp_path: Path, driver: str, exit_timeout: str
+) -> None:
+    """Whatever the driver is at: one warning, the entry is lost, and the next process has it."""
+    here = {"POCL_CACHE_DIR": str(tmp_path)}  # a driver that has it already wouldn't take long
+    origin, warning = run_child(_SHORT_EXIT, driver, exit_timeout, **here).splitlines()
+    assert origin == "source"
+    assert warning.startswith("WARNING programs were not all stored within 0")
+    assert entries(cache_directory) == []
+    assert run_child(_SHORT_EXIT, "compiles", "inf", **here).splitlines() == ["source"]
+    assert len(entries(cache_directory)) == 1
+
+
+_FORKED = """
+import os, sys, threading, warnings
+from pathlib import Path
+from mace_cache import ProgramCache, opencl
+from tests.helpers import entries, make_source, open_context
+
+application = os.getpid()
+real = opencl.fetch_binaries
+def fetch(program, devices):
+    assert os.getpid() == application
+    return real(program, devices)
+opencl.fetch_binaries = fetch
+
+cache = ProgramCache(harvest_after=3600)
+cache.build(open_context(), make_source("forked"))
+assert [thread.name for thread in threading.enumerate()][1:] == ["mace-cache harvest"]
+warnings.simplefilter("ignore", DeprecationWarning)  # about a fork with threads
+child = os.fork()
+if child == 0:
+    assert threading.enumerate() == [threading.current_thread()]
+    cache.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert entries(Path(os.environ["MACE_CACHE_DIR"])) == []
+"""
+
+
+def test_a_forked_child_has_no_quiet_moment(cache_directory: Path) -> None:
+    """Neither thread nor harvest, and it waits for neither; its parent stores the program."""
+    run_child(_FORKED)
+    assert len(entries(cache_directory)) == 1

@@ -8,15 +8,37 @@ fetch (docs/drivers.md has the measurements).
 
 from __future__ import annotations
 
-__all__ = ["harvests_late"]
+from typing import TYPE_CHECKING, Literal
+
+from mace_cache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    HarvestPolicy = Literal["auto", "eager", "deferred"]
+
+__all__ = ["check_policy", "harvests_late"]
 
 _COMPILES_AT_LAUNCH = frozenset({"pocl"})
 
 
-def harvests_late(family: str) -> bool:
-    """Whether a driver family's binaries are taken after the launches instead of after the build.
+def check_policy(policy: str) -> None:
+    """Check what a user has chosen.
+
+    Raises:
+        ConfigurationError: there is no such policy.
+    """
+    if policy not in ("auto", "eager", "deferred"):
+        raise ConfigurationError("harvest", policy, "auto, eager or deferred")
+
+
+def harvests_late(policy: HarvestPolicy, families: Iterable[str]) -> bool:
+    """Whether binaries are taken after the launches instead of after the build.
 
     Args:
-        family: the driver family of a device fingerprint.
+        policy: ``eager``, ``deferred``, or ``auto``: as the driver needs it.
+        families: the driver families of the devices that a program is for.
     """
-    return family in _COMPILES_AT_LAUNCH
+    if policy == "auto":
+        return not _COMPILES_AT_LAUNCH.isdisjoint(families)
+    return policy == "deferred"

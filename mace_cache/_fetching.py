@@ -1,0 +1,85 @@
+"""Fetching a program's binaries while other threads run.
+
+Some drivers compile when they are asked for a binary, for seconds. pyopencl holds the interpreter
+for all that time; the same call through `ctypes` doesn't (OpenCL specification, 5.8.7,
+``clGetProgramInfo``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from typing import TYPE_CHECKING
+
+import pyopencl as cl
+from pyopencl import _cl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["fetch_all_binaries"]
+
+logger = logging.getLogger(__name__)
+
+_SUCCESS = 0
+_BINARY_SIZES = 0x1165  # CL_PROGRAM_BINARY_SIZES, cl.h
+_BINARIES = 0x1166  # CL_PROGRAM_BINARIES, cl.h
+
+
+def fetch_all_binaries(program: cl.Program) -> list[bytes]:
+    """Give the binaries of a built program, in the driver's order, empty where there is none.
+
+    Args:
+        program: the program.
+
+    Raises:
+        pyopencl.Error: the driver didn't answer.
+    """
+    binaries = _fetch_released(program)
+    if binaries is None:
+        binaries = program.get_info(cl.program_info.BINARIES)  # type: ignore[assignment] # pyopencl states object
+    return binaries  # type: ignore[return-value] # as above
+
+
+def _fetch_released(program: cl.Program) -> list[bytes] | None:
+    """Fetch through `ctypes`, or give None where that doesn't go: pyopencl then says why."""
+    ask = _get_program_info()
+    if ask is None:
+        return None
+    stated = ctypes.c_size_t()
+    if ask(program.int_ptr, _BINARY_SIZES, 0, None, ctypes.byref(stated)) != _SUCCESS:
+        return None
+    sizes = (ctypes.c_size_t * (stated.value // ctypes.sizeof(ctypes.c_size_t)))()
+    if ask(program.int_ptr, _BINARY_SIZES, ctypes.sizeof(sizes), sizes, None) != _SUCCESS:
+        return None
+    # The driver writes nothing where the pointer is null (table of clGetProgramInfo).
+    buffers = [ctypes.create_string_buffer(size) if size else None for size in sizes]
+    addresses = [None if buffer is None else ctypes.addressof(buffer) for buffer in buffers]
+    pointers = (ctypes.c_void_p * len(addresses))(*addresses)
+    if ask(program.int_ptr, _BINARIES, ctypes.sizeof(pointers), pointers, None) != _SUCCESS:
+        return None
+    return [b"" if buffer is None else buffer.raw for buffer in buffers]
+
+
+@functools.cache
+def _get_program_info() -> Callable[..., int] | None:
+    """Find ``clGetProgramInfo`` in the very loader that pyopencl calls, whatever its name.
+
+    A symbol that is looked up in pyopencl's own module is found in the libraries that it is linked
+    with, as the dynamic linker has bound them for pyopencl itself.
+    """
+    try:
+        function = ctypes.CDLL(_cl.__file__).clGetProgramInfo
+    except (OSError, AttributeError, TypeError) as error:
+        logger.debug("clGetProgramInfo wasn't found (%s): binaries are fetched by pyopencl", error)
+        return None
+    function.restype = ctypes.c_int32
+    function.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
+    return function

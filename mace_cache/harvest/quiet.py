@@ -1,0 +1,96 @@
+"""A quiet moment: something is done in a thread once nothing has happened for some seconds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["QuietMoment"]
+
+logger = logging.getLogger(__name__)
+
+
+class QuietMoment:
+    """Runs an action in a thread of its own, as soon as nothing has happened for a while.
+
+    The thread is there from the first event on, since none can be started when the interpreter
+    ends, and goes when nothing waits any more. It holds up nobody's exit beyond `finish`.
+
+    Args:
+        action: what to run; it must not raise.
+        seconds: how long nothing must have happened.
+    """
+
+    def __init__(self, action: Callable[[], None], seconds: float) -> None:
+        self._action = action
+        self._seconds = seconds
+        self._changed = threading.Condition()
+        self._due: float | None = None  # nothing waits
+        self._acting = False
+        self._thread: threading.Thread | None = None
+
+    def postpone(self) -> None:
+        """Something has happened: the wait begins anew."""
+        with self._changed:
+            self._due = time.monotonic() + self._seconds
+            if self._thread is None:
+                name = "mace-cache harvest"
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # too many, or the interpreter ends
+                    logger.debug("no quiet moment: %s", error)
+                    self._due = None
+                else:
+                    self._thread = thread
+
+    def cancel(self) -> None:
+        """What waited is done elsewhere: the thread may go."""
+        with self._changed:
+            self._due = None
+            self._changed.notify_all()
+
+    def finish(self, seconds: float) -> bool:
+        """Run what waits for a quiet moment now, in its thread.
+
+        Args:
+            seconds: how long to wait for its end at most.
+
+        Returns:
+            Whether nothing waits or runs any more; True in the thread itself, which can't wait for
+            its own end.
+        """
+        with self._changed:
+            if self._thread is threading.current_thread():
+                return True
+            if self._due is not None:
+                self._due = time.monotonic()
+                self._changed.notify_all()
+            return self._changed.wait_for(self._is_done, min(seconds, threading.TIMEOUT_MAX))
+
+    def _is_done(self) -> bool:
+        return self._due is None and not self._acting
+
+    def _run(self) -> None:
+        while self._wait():
+            self._action()
+
+    def _wait(self) -> bool:
+        """Wait until the action is due; False where nothing waits and the thread has to go."""
+        with self._changed:
+            self._acting = False
+            while self._due is not None:
+                rest = self._due - time.monotonic()
+                if rest <= 0:
+                    self._due = None
+                    self._acting = True
+                    return True
+                self._changed.wait(min(rest, threading.TIMEOUT_MAX))
+            self._thread = None
+            self._changed.notify_all()
+            return False
