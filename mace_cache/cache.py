@@ -18,7 +18,7 @@ import pyopencl as cl
 
 from mace_cache import opencl
 from mace_cache._report import warn_once
-from mace_cache.config import read_settings
+from mace_cache.config import parse_seconds, read_settings
 from mace_cache.errors import (
     BinaryRejectedError,
     ConfigurationError,
@@ -140,7 +140,8 @@ class ProgramCache:
         }
         read_only = self.settings.read_only
         statistics_directory = None if read_only else self.factory.state_directory
-        self._unwritten = Unwritten(statistics_directory, harvest_after)
+        quiet = parse_seconds(harvest_after, "harvest_after", bounded=False)
+        self._unwritten = Unwritten(statistics_directory, quiet)
         self._keeper = Keeper(self._resident, self._unwritten, harvest)
         self._lock = threading.Lock()
         self._make_tiers = partial(
@@ -153,7 +154,8 @@ class ProgramCache:
             counts=self._unwritten.counts,
         )
         # Runs when the cache is collected, or at exit if it never is.
-        weakref.finalize(self, self._unwritten.finish, exit_timeout)
+        longest = parse_seconds(exit_timeout, "exit_timeout", bounded=False)
+        weakref.finalize(self, self._unwritten.finish, longest)
 
     def build(
         self,

@@ -19,7 +19,14 @@ from mace_cache.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_MAX_SIZE", "Settings", "parse_boolean", "parse_size", "read_settings"]
+__all__ = [
+    "DEFAULT_MAX_SIZE",
+    "Settings",
+    "parse_boolean",
+    "parse_seconds",
+    "parse_size",
+    "read_settings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +86,7 @@ def read_settings(
         max_size=parse_size(max_size, setting="max_size"),
         read_only=read_only,
         recache=_variable("MACE_CACHE_RECACHE", parse_boolean, False),
-        lock_timeout=_variable("MACE_CACHE_LOCK_TIMEOUT", _parse_seconds, DEFAULT_LOCK_TIMEOUT),
+        lock_timeout=_variable("MACE_CACHE_LOCK_TIMEOUT", parse_seconds, DEFAULT_LOCK_TIMEOUT),
     )
 
 
@@ -109,12 +116,22 @@ def parse_boolean(text: str, setting: str = "") -> bool:  # noqa: ARG001 (as the
     return text.strip().lower() not in _FALSE
 
 
-def _parse_seconds(text: str, setting: str) -> float:
+def parse_seconds(text: str | float, setting: str, *, bounded: bool = True) -> float:
+    """Understand a time.
+
+    Args:
+        text: the seconds, a number or text.
+        setting: what they were given as, for the error.
+        bounded: whether ``inf`` is refused.
+
+    Raises:
+        ConfigurationError: it is no number of seconds.
+    """
     try:
         seconds = float(text)
-    except ValueError:
+    except (ValueError, TypeError):
         seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    if not seconds >= 0 or (bounded and seconds == math.inf):
         raise ConfigurationError(setting, text, "a number of seconds")
     return seconds
 

@@ -54,13 +54,14 @@ class Unwritten:
 
     def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
         """Harvest a program at once, and finalise it in a quiet moment; as `harvest`."""
-        if self._pending.harvest_now(program, wanted, seconds):
+        if self._is_mine() and self._pending.harvest_now(program, wanted, seconds):
             self._quiet.postpone()
 
     def harvest_later(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
         """Harvest a program in a quiet moment, or whenever `flush` comes first; as `harvest`."""
-        self._pending.add(program, wanted, seconds)
-        self._quiet.postpone()
+        if self._is_mine():
+            self._pending.add(program, wanted, seconds)
+            self._quiet.postpone()
 
     def finish(self, seconds: float) -> None:
         """Write it all at the end of the process.
@@ -68,23 +69,37 @@ class Unwritten:
         Args:
             seconds: how long that may take; what isn't harvested by then is lost.
         """
-        if os.getpid() == self._process and not self._quiet.finish(seconds):
-            logger.warning("programs were not all stored within %g s: exiting without", seconds)
+        if not self._is_mine():
             return
-        self.flush()
+        if self._quiet.finish(seconds):
+            self.flush()
+        else:
+            logger.warning("programs were not all stored within %g s: exiting without", seconds)
+            self._write()
 
     def flush(self) -> None:
         """Write it all. A fault goes no further than a warning: at exit there is nobody to tell."""
-        if os.getpid() != self._process:
-            return  # A forked child has a copy of this, and drivers don't survive a fork.
-        try:
-            with self._flushing:
+        if not self._is_mine():
+            return
+        with self._flushing:
+            self._quiet.cancel()
+            try:
                 self._pending.flush()
-                for tiers in list(self.tiers.values()):
-                    tiers.flush()
-                self._append_statistics()
-        except Exception as error:  # noqa: BLE001 (see the docstring)
+            except Exception as error:  # noqa: BLE001 (see the docstring)
+                warn_once(logger, "flush", "programs could not be harvested (%r)", error)
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            for tiers in list(self.tiers.values()):
+                tiers.flush()
+            self._append_statistics()
+        except Exception as error:  # noqa: BLE001 (as above)
             warn_once(logger, "flush", "the cache could not be written (%r)", error)
+
+    def _is_mine(self) -> bool:
+        # A forked child has a copy of all this, and drivers don't survive a fork.
+        return os.getpid() == self._process
 
     def _append_statistics(self) -> None:
         if self._statistics is None:

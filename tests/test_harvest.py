@@ -284,7 +284,7 @@ def test_a_fault_in_the_quiet_moment(
     wait_for(lambda: caplog.records)
     wait_for(lambda: not harvest_threads())
     (warning,) = caplog.records
-    assert "could not be written" in warning.getMessage()
+    assert "could not be harvested" in warning.getMessage()
     monkeypatch.setattr(PendingHarvest, "flush", flush)
     program = cache.build(context, make_source("after the fault"))
     wait_for(lambda: cache.is_stored(program))
@@ -431,3 +431,20 @@ def test_a_forked_child_has_no_quiet_moment(cache_directory: Path) -> None:
     """Neither thread nor harvest, and it waits for neither; its parent stores the program."""
     run_child(_FORKED)
     assert len(entries(cache_directory)) == 1
+
+
+def test_closed_it_leaves_no_thread(context: cl.Context) -> None:
+    """What waited is written: nothing comes later."""
+    with ProgramCache(harvest_after=3600) as cache:
+        cache.build(context, SOURCE)
+        (thread,) = harvest_threads()
+    thread.join(_PATIENCE)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ["harvest_after", "exit_timeout"])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), None, "soon"])
+def test_times_are_numbers_of_seconds(name: str, seconds: object) -> None:
+    """What can't be waited for is refused when the cache is made."""
+    with pytest.raises(ConfigurationError, match=name):
+        ProgramCache(**{name: seconds})  # type: ignore[arg-type] # on purpose

@@ -77,7 +77,7 @@ class PendingHarvest:
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, ...], tuple[cl.Program, WantedProgram, float]] = {}
         self._unfinalised: list[Harvested] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
         """Keep a program until `flush`; as `harvest`. Of several with one key the last counts."""
