@@ -129,9 +129,14 @@ def test_what_a_driver_does_not_tell_is_nothing() -> None:
     ],
 )
 def test_a_binary_belongs_to_its_device(
-    named: list[str], binaries: list[bytes], asked: list[str], expected: list[bytes]
+    named: list[str],
+    binaries: list[bytes],
+    asked: list[str],
+    expected: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What can't be told apart isn't given: PoCL names devices that it hasn't built for."""
-    answers = {cl.program_info.DEVICES: named, cl.program_info.BINARIES: binaries}
+    answers = {cl.program_info.DEVICES: named}
+    monkeypatch.setattr(opencl, "fetch_all_binaries", lambda _program: binaries)
     program = cast("cl.Program", SimpleNamespace(get_info=answers.get))
     assert opencl.fetch_binaries(program, cast("Any", asked)) == expected
