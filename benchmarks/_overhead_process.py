@@ -19,6 +19,7 @@ import pyopencl.characterize
 from _programs import candidates, generate
 
 from mace_cache import ProgramCache
+from mace_cache.records import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def warm(context: cl.Context, directory: Path, way: str, turn: int) -> dict[str,
         kept.append(get(program))
         seconds[program["number"]] = time.perf_counter() - start
     if way == "cache":
-        origins = {program._mace_cache_record.explanation.origin.value for program in kept}  # noqa: SLF001 (see below)
+        origins = {record_of(program).explanation.origin.value for program in kept}
         if origins != {"storage"}:  # the figures would mean nothing
             raise RuntimeError(f"programs came from {origins}, not from the storage")
     answer = {

@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,17 +97,10 @@ def measure(entries: int) -> dict[str, float]:
             "open": statistics.median(
                 seconds(lambda: open_and_load(root, 0)) for _ in range(REPEATS)
             ),
-            "miss": statistics.median(
-                seconds(lambda p=p: storage.find(p.key))  # type: ignore[misc] # p is bound now
-                for p in missing
-            ),
-            "hit": statistics.median(
-                seconds(lambda p=p: storage.find(p.key))  # type: ignore[misc] # p is bound now
-                for p in hits
-            ),
+            "miss": statistics.median(seconds(partial(storage.find, p.key)) for p in missing),
+            "hit": statistics.median(seconds(partial(storage.find, p.key)) for p in hits),
             "insert": statistics.median(
-                seconds(lambda p=p: storage.insert(p.key, p))  # type: ignore[misc] # p is bound now
-                for p in missing
+                seconds(partial(storage.insert, p.key, p)) for p in missing
             ),
             "evict": measure_eviction(
                 root, entries + REPEATS, size * (entries + REPEATS) // entries
@@ -127,7 +121,7 @@ def measure_eviction(root: str, entries: int, size: int) -> float:
         before, spent = storage.evicted, 0.0
         while storage.evicted == before:
             program = make_program(new)
-            spent += seconds(lambda p=program: storage.insert(p.key, p))  # type: ignore[misc] # p is bound now
+            spent += seconds(partial(storage.insert, program.key, program))
             new += 1
         costs.append(spent / (storage.evicted - before))
     return statistics.median(costs[1:])  # The first round began with a storage that was full.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +28,7 @@ from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper, Missing
 from mace_cache.loading import load
 from mace_cache.records import hand_out, make_explanation, record_of
-from mace_cache.request import BuildRequest, WantedProgram, identify
+from mace_cache.request import BuildRequest, WantedProgram, identify, make_request
 from mace_cache.resident import ResidentProgram, ResidentPrograms
 from mace_cache.storage.factory import choose_factory
 from mace_cache.storage.memory import MemoryStorageFactory
@@ -178,9 +177,7 @@ class ProgramCache:
         Raises:
             pyopencl.Error: the source doesn't build.
         """
-        started = time.perf_counter()
-        options, devices = _kept_options(options), _kept_devices(devices)
-        request = BuildRequest(context, source, options, devices, started)
+        request = make_request(context, source, options, devices)
         try:
             answer = self._find(request)
         except MaceCacheError as error:
@@ -344,15 +341,3 @@ class ProgramCache:
             tiers.reject(found, rejection)
         self._keeper.keep_built(program, seconds, Missing(reason, wanted, rejected=True))
         return result
-
-
-def _kept_options(options: Iterable[str] | str | None) -> Sequence[str] | str | None:
-    """Copy the options: pyopencl takes an iterator too, which could be read but once."""
-    if isinstance(options, Iterable) and not isinstance(options, str):
-        return tuple(options)
-    return options
-
-
-def _kept_devices(devices: Iterable[cl.Device] | None) -> Sequence[cl.Device] | None:
-    """Copy the devices; as the options."""
-    return None if devices is None else list(devices)

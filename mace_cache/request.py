@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mace_cache.source import ProgramSource
     from mace_cache.tiers import Tiers
 
-__all__ = ["BuildRequest", "IdentifiedProgram", "WantedProgram", "identify"]
+__all__ = ["BuildRequest", "IdentifiedProgram", "WantedProgram", "identify", "make_request"]
 
 
 class BuildRequest(NamedTuple):
@@ -94,6 +96,23 @@ class WantedProgram(NamedTuple):
     def device_of(self, tiers: Tiers) -> cl.Device:
         """Give the first device that has the fingerprint of these tiers."""
         return self.identified.devices[self.identified.fingerprints.index(tiers.fingerprint)]
+
+
+def make_request(
+    context: cl.Context,
+    source: str | bytes,
+    options: Iterable[str] | str | None,
+    devices: Iterable[cl.Device] | None,
+) -> BuildRequest:
+    """Take down what a caller asks for, now.
+
+    Options and devices are copied: pyopencl takes iterators too, which can be read but once.
+    """
+    started = time.perf_counter()
+    if isinstance(options, Iterable) and not isinstance(options, str):
+        options = tuple(options)
+    devices = None if devices is None else list(devices)
+    return BuildRequest(context, source, options, devices, started)
 
 
 def identify(request: BuildRequest) -> IdentifiedProgram:
