@@ -60,6 +60,14 @@ with ProgramCache() as cache:
 
 
 @pytest.fixture(autouse=True)
+def _no_harvest_of_other_tests() -> None:
+    """Let the threads of caches that other tests never closed come to their end first."""
+    gc.collect()
+    for thread in harvest_threads():
+        thread.join(_PATIENCE)
+
+
+@pytest.fixture(autouse=True)
 def _report_anew() -> Iterator[None]:
     forget_reported()
     yield
