@@ -78,8 +78,9 @@ class ProgramCache:
             1 GiB unless set, 0 for no limit.
         read_only: whether nothing is written.
         harvest: when the binaries of programs built from source are taken: ``eager``, right after
-            the build; ``deferred``, in a quiet moment, at `flush`, `close` or exit, with what the
-            driver has compiled for the launches until then; ``auto``, as the driver needs it.
+            the build, to be written a moment later; ``deferred``, in a quiet moment, at `flush`,
+            `close` or exit, with what the driver has compiled for the launches until then;
+            ``auto``, as the driver needs it.
         harvest_after: a quiet moment: so many seconds after the last build.
         exit_timeout: for how many seconds the exit of the process may be held up by writing.
         max_retries: after so many binaries of one fingerprint that its driver rejects in a row the

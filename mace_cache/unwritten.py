@@ -25,6 +25,8 @@ __all__ = ["Unwritten"]
 
 logger = logging.getLogger(__name__)
 
+_WRITE_AFTER = 0.25  # seconds: of programs built one after the other, several are written at once
+
 
 class Unwritten:
     """Programs to be harvested, storages to be flushed and counts to be added up.
@@ -44,6 +46,7 @@ class Unwritten:
     def __init__(self, statistics_directory: Path | None, harvest_after: float) -> None:
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
+        self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
         self._flushing = threading.RLock()
         self.tiers: dict[DeviceFingerprint, Tiers] = {}
         self.counts = Counts()
@@ -53,12 +56,13 @@ class Unwritten:
         )
 
     def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
-        """Harvest a program at once, and finalise it in a quiet moment; as `harvest`."""
-        if self._is_mine() and self._pending.harvest_now(program, wanted, seconds):
-            self._quiet.postpone()
+        """Fetch a program's binaries at once, and write them in a thread shortly; as `fetch`."""
+        if self._is_mine():
+            self._pending.fetch(program, wanted, seconds)
+            self._soon.expect()
 
     def harvest_later(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
-        """Harvest a program in a quiet moment, or whenever `flush` comes first; as `harvest`."""
+        """Harvest a program in a quiet moment, or whenever `flush` comes first; as `fetch`."""
         if self._is_mine():
             self._pending.add(program, wanted, seconds)
             self._quiet.postpone()
@@ -71,7 +75,7 @@ class Unwritten:
         """
         if not self._is_mine():
             return
-        if self._quiet.finish(seconds):
+        if self._soon.finish(seconds) and self._quiet.finish(seconds):
             self.flush()
         else:
             logger.warning("programs were not all stored within %g s: exiting without", seconds)
@@ -82,12 +86,23 @@ class Unwritten:
         if not self._is_mine():
             return
         with self._flushing:
+            self._soon.cancel()
             self._quiet.cancel()
             try:
                 self._pending.flush()
             except Exception as error:  # noqa: BLE001 (see the docstring)
                 warn_once(logger, "flush", "programs could not be harvested (%r)", error)
             self._write()
+
+    def _write_fetched(self) -> None:
+        with self._flushing:
+            try:
+                to_be_finalised = self._pending.write()
+            except Exception as error:  # noqa: BLE001 (a thread has nobody to tell)
+                warn_once(logger, "flush", "programs could not be written (%r)", error)
+                return
+        if to_be_finalised:
+            self._quiet.postpone()
 
     def _write(self) -> None:
         try:

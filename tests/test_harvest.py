@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mace_cache import Origin, ProgramCache, opencl, request
+from mace_cache import Origin, ProgramCache, opencl, request, unwritten
 from mace_cache._report import forget_reported
 from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import DeviceFingerprint, fingerprint
@@ -98,14 +98,16 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[cl.Program]:
     return watch_fetches(monkeypatch)
 
 
+_FAMILIES = ("pocl", "oclgrind", "nvidia", "rusticl", "other")
+
+
 @pytest.mark.parametrize(
     ("policy", "late"),
-    [("auto", ["pocl"]), ("eager", []), ("deferred", ["pocl", "nvidia", "rusticl", "other"])],
+    [("auto", ["pocl", "oclgrind"]), ("eager", []), ("deferred", [*_FAMILIES])],
 )
 def test_policies(policy: Any, late: list[str]) -> None:
-    """PoCL alone compiles at the launch and hands out what was launched, unless a user decides."""
-    families = ("pocl", "nvidia", "rusticl", "other")
-    assert [family for family in families if harvests_late(policy, [family])] == late
+    """PoCL and Oclgrind alone have to work for a binary, unless a user decides."""
+    assert [family for family in _FAMILIES if harvests_late(policy, [family])] == late
     assert harvests_late(policy, ["nvidia", "pocl"]) is ("pocl" in late)
 
 
@@ -117,13 +119,55 @@ def test_a_policy_that_there_is_not(policy: Any) -> None:
 
 
 def test_eager(context: cl.Context, fetches: list[cl.Program]) -> None:
-    """On PoCL too the program is stored before `build` returns, and no thread waits for it."""
+    """On PoCL too the binary is fetched before `build` returns, and written without a flush."""
     cache = ProgramCache(harvest="eager", harvest_after=3600)
     program = cache.build(context, SOURCE)
-    assert cache.is_stored(program)
+    assert fetches == [program]
+    wait_for(lambda: cache.is_stored(program))
     cache.close()
     assert fetches == [program]
     assert harvest_threads() == []
+
+
+def test_what_was_fetched_is_written_by_a_flush(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush doesn't leave it to the thread, and waits for one that is writing."""
+    monkeypatch.setattr(unwritten, "_WRITE_AFTER", 3600.0)
+    cache = ProgramCache(harvest="eager")
+    program = cache.build(context, SOURCE)
+    assert not cache.is_stored(program)
+    cache.flush()
+    assert cache.is_stored(program)
+    assert harvest_threads() == []
+
+
+def test_what_was_fetched_is_written_at_exit(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends before its thread has written does so then."""
+    monkeypatch.setattr(unwritten, "_WRITE_AFTER", 3600.0)
+    cache = ProgramCache(harvest="eager")
+    program = cache.build(context, SOURCE)
+    cache._unwritten.finish(60.0)
+    assert cache.is_stored(program)
+
+
+def test_without_a_thread_it_is_written_by_the_flush(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be started the program waits for the next flush."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        cache = ProgramCache(harvest="eager")
+        program = cache.build(context, SOURCE)
+    assert not cache.is_stored(program)
+    cache.flush()
+    assert cache.is_stored(program)
 
 
 def test_deferred(
@@ -178,12 +222,12 @@ def test_other_families_are_harvested_at_once(
     monkeypatch: pytest.MonkeyPatch,
     fetches: list[cl.Program],
 ) -> None:
-    """Where fetching is cheap and complete the program is stored before `build` returns."""
+    """Where fetching is cheap and complete `build` does it, and the program is soon stored."""
     monkeypatch.setattr(request, "fingerprint", as_nvidia)
     cache = ProgramCache()
     program = cache.build(context, SOURCE)
     assert fetches == [program]
-    assert cache.is_stored(program)
+    wait_for(lambda: cache.is_stored(program))
     (path,) = entries(cache_directory)
     assert read_entry(path).kernel_names == ("scale",)
 

@@ -17,13 +17,13 @@ from mace_cache.program import CompiledProgram
 if TYPE_CHECKING:
     from mace_cache.request import WantedProgram
 
-__all__ = ["PendingHarvest", "harvest"]
+__all__ = ["PendingHarvest", "fetch"]
 
 logger = logging.getLogger(__name__)
 
 
-def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> list[Harvested]:
-    """Fetch a program's binaries and insert them where they are needed: fetching may take seconds.
+def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> list[Harvested]:
+    """Fetch a program's binaries, which may take seconds; nothing is written yet.
 
     A driver that has none to give is passed over.
 
@@ -31,14 +31,8 @@ def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) ->
         program: the program, built from source.
         wanted: what it was built for.
         build_seconds: what the build took, in seconds.
-
-    Returns:
-        What was inserted.
     """
-    needing = [tiers for tiers in wanted.tiers if tiers.needs(wanted.source.key)]
-    if not needing:
-        return []
-    devices = [wanted.device_of(tiers) for tiers in needing]
+    devices = [wanted.device_of(tiers) for tiers in wanted.tiers]
     try:
         binaries = opencl.fetch_binaries(program, devices)
     except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
@@ -49,9 +43,9 @@ def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) ->
             opencl.status_of(error) if isinstance(error, cl.Error) else repr(error),
         )
         return []
-    harvested = []
     names = opencl.kernel_names(program)
-    for tiers, device, binary in zip(needing, devices, binaries, strict=True):
+    harvested = []
+    for tiers, device, binary in zip(wanted.tiers, devices, binaries, strict=True):
         if not binary:
             logger.debug("the driver has no binary of %s: it was not stored", wanted.source.key)
             continue
@@ -66,46 +60,57 @@ def harvest(program: cl.Program, wanted: WantedProgram, build_seconds: float) ->
             components=wanted.source.components,
             created=time.time(),
         )
-        tiers.insert(compiled)
         harvested.append(Harvested(program, wanted, tiers, compiled))
     return harvested
 
 
 class PendingHarvest:
-    """Built programs whose binaries are taken later, and harvested ones to be finalised."""
+    """Built programs whose binaries are to be taken, written and finalised."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, ...], tuple[cl.Program, WantedProgram, float]] = {}
+        self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
-        """Keep a program until `flush`; as `harvest`. Of several with one key the last counts."""
+        """Keep a program until `flush`; as `fetch`. Of several with one key the last counts."""
         identity = (wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers])
         with self._lock:
             self._waiting[identity] = (program, wanted, build_seconds)
 
-    def harvest_now(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> bool:
-        """Harvest a program at once; as `harvest`.
+    def fetch(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
+        """Take a program's binaries at once, and keep them until `write`; as `fetch`."""
+        fetched = fetch(program, wanted, build_seconds)
+        with self._lock:
+            self._unwritten += fetched
+
+    def write(self) -> bool:
+        """Write what was fetched, where nobody else has written it in the meantime.
 
         Returns:
-            Whether it waits for `flush` nevertheless, to be finalised.
+            Whether some of it waits for `flush`, to be finalised.
         """
-        unfinalised = [
-            harvested
-            for harvested in harvest(program, wanted, build_seconds)
-            if can_be_finalised(harvested)
-        ]
         with self._lock:
-            self._unfinalised += unfinalised
-        return bool(unfinalised)
+            unwritten, self._unwritten = self._unwritten, []
+        for harvested in unwritten:
+            if harvested.tiers.needs(harvested.stored.key):
+                harvested.tiers.insert(harvested.stored)
+                if can_be_finalised(harvested):
+                    with self._lock:
+                        self._unfinalised.append(harvested)
+        return bool(self._unfinalised)
 
     def flush(self) -> None:
-        """Harvest what is kept; what another process has written in the meantime isn't needed."""
+        """Fetch, write and finalise all that is kept."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for program, wanted, build_seconds in waiting.values():
-            self.harvest_now(program, wanted, build_seconds)
+            # Fetching takes seconds on some drivers: not for what another process has written.
+            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                self.fetch(program, wanted, build_seconds)
+            self.write()
+        self.write()
         with self._lock:
             unfinalised, self._unfinalised = self._unfinalised, []
         if unfinalised:

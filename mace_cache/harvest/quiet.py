@@ -38,16 +38,14 @@ class QuietMoment:
         """Something has happened: the wait begins anew."""
         with self._changed:
             self._due = time.monotonic() + self._seconds
-            if self._thread is None:
-                name = "mace-cache harvest"
-                thread = threading.Thread(target=self._run, name=name, daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # too many, or the interpreter ends
-                    logger.debug("no quiet moment: %s", error)
-                    self._due = None
-                else:
-                    self._thread = thread
+            self._start()
+
+    def expect(self) -> None:
+        """Something has happened: the wait begins, unless it has begun."""
+        with self._changed:
+            if self._due is None:
+                self._due = time.monotonic() + self._seconds
+                self._start()
 
     def cancel(self) -> None:
         """What waited is done elsewhere: the thread may go."""
@@ -72,6 +70,18 @@ class QuietMoment:
                 self._due = time.monotonic()
                 self._changed.notify_all()
             return self._changed.wait_for(self._is_done, min(seconds, threading.TIMEOUT_MAX))
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name="mace-cache harvest", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # too many, or the interpreter ends
+            logger.debug("no quiet moment: %s", error)
+            self._due = None
+        else:
+            self._thread = thread
 
     def _is_done(self) -> bool:
         return self._due is None and not self._acting
