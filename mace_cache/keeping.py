@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
+from mace_cache.harvest.finalise import Harvested, can_be_finalised
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.records import hand_out, make_explanation
 from mace_cache.resident import ResidentProgram
@@ -68,6 +69,10 @@ class Keeper:
         explanation = make_explanation(request, origin, loading.reason, resident)
         self._unwritten.counts.hits += 1
         self._unwritten.counts.seconds_saved += explanation.seconds_saved
+        for tiers, found in zip(wanted.tiers, loading.loaded, strict=True):
+            stored = Harvested(program, wanted, tiers, found.program)
+            if can_be_finalised(stored) and found.own and tiers.accepts:
+                self._unwritten.finalise_later(stored)
         return hand_out(program, explanation, resident)
 
     def keep_built(

@@ -23,6 +23,7 @@ class CompiledProgram:
         components: what the key is made of, as pairs of name and digest or text, so that a miss can
             be explained.
         created: when it was built, in seconds since 1970.
+        final: whether it is known that finalising the binary doesn't do: it stays as it is.
     """
 
     key: str
@@ -34,3 +35,4 @@ class CompiledProgram:
     build_seconds: float = 0.0
     components: tuple[tuple[str, str], ...] = ()
     created: float = 0.0
+    final: bool = False

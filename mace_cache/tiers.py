@@ -104,6 +104,11 @@ class Tiers:
             f"aside for {self.fingerprint.storage_name} until the driver changes or it is cleared"
         )
 
+    @property
+    def accepts(self) -> bool:
+        """Whether programs are written here."""
+        return self._storage.writable and not self.stepped_aside
+
     def candidates(self, key: str) -> Iterator[Found]:
         """Give the programs of that key that may be loaded, the nearest tier first."""
         if self._recache:
@@ -121,9 +126,14 @@ class Tiers:
         """Whether the fingerprint's own storage has that program now."""
         return self._find_own(key) is not None
 
+    def holds(self, program: CompiledProgram) -> bool:
+        """Whether the fingerprint's own storage has that very binary now."""
+        own = self._find_own(program.key)
+        return own is not None and own.binary == program.binary
+
     def needs(self, key: str) -> bool:
         """Whether that program is to be written: it can be, and nobody has since it was missed."""
-        return self._accepts and (self._recache or not self.has(key))
+        return self.accepts and (self._recache or not self.has(key))
 
     def take_fault(self) -> str:
         """Give the last fault of a storage in this thread, once; nothing where there was none."""
@@ -145,7 +155,7 @@ class Tiers:
             else:
                 self._rejections.remember(found.program.binary)
         # A foreign program that failed after the driver had taken it has been written back.
-        if self._storage.writable and (found.own or self._holds(found.program)):
+        if self._storage.writable and (found.own or self.holds(found.program)):
             self._try("clear", self._storage.clear, None)
         cause, consequence = "passed over", "it is passed over from now on"
         if found.own:
@@ -154,7 +164,7 @@ class Tiers:
 
     def insert(self, program: CompiledProgram) -> None:
         """Write a program to the local storage, where there is one to write to."""
-        if self._accepts and self._try("insert", lambda: self._insert(program), False):
+        if self.accepts and self._try("insert", lambda: self._insert(program), False):
             self._counts.stored += 1
 
     def flush(self) -> None:
@@ -164,10 +174,6 @@ class Tiers:
         with self._lock:
             self._counts.evictions += self._storage.evicted - self._evicted
             self._evicted = self._storage.evicted
-
-    @property
-    def _accepts(self) -> bool:
-        return self._storage.writable and not self.stepped_aside
 
     def _insert(self, program: CompiledProgram) -> bool:
         self._storage.insert(program.key, program)
@@ -181,10 +187,6 @@ class Tiers:
         if self._storage.writable:
             self._try("clear", self._storage.clear, None)
         return None
-
-    def _holds(self, program: CompiledProgram) -> bool:
-        own = self._find_own(program.key)
-        return own is not None and own.binary == program.binary
 
     def _find_siblings(self, key: str) -> Iterator[Found]:
         names: list[str] = self._try("list", self._factory.names, [])

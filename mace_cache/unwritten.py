@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.harvest.finalise import Harvested
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
 
@@ -65,6 +66,12 @@ class Unwritten:
         """Harvest a program in a quiet moment, or whenever `flush` comes first; as `fetch`."""
         if self._is_mine():
             self._pending.add(program, wanted, seconds)
+            self._quiet.postpone()
+
+    def finalise_later(self, harvested: Harvested) -> None:
+        """Finalise a stored program in a quiet moment: its builder had died too early."""
+        if self._is_mine():
+            self._pending.finalise_later(harvested)
             self._quiet.postpone()
 
     def finish(self, seconds: float) -> None:

@@ -56,6 +56,7 @@ some_programs = st.builds(
     build_seconds=seconds,
     components=st.lists(st.tuples(any_text, any_text), max_size=2).map(tuple),
     created=seconds,
+    final=st.booleans(),
 )
 program_lists = st.lists(some_programs, max_size=4, unique_by=lambda p: (p.fingerprint, p.key))
 small_numbers = (
@@ -325,6 +326,7 @@ def test_unknown_members_are_passed_over() -> None:
         ("build_log", ["x"]),
         ("build_seconds", "1"),
         ("build_seconds", True),
+        ("final", 1),
         ("build_seconds", 10**400),
         ("build_seconds", float("nan")),
         ("created", float("inf")),

@@ -16,6 +16,7 @@ from mace_cache import Origin, ProgramCache, opencl, request, unwritten
 from mace_cache._report import forget_reported
 from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import DeviceFingerprint, fingerprint
+from mace_cache.harvest import nvidia
 from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.harvest.quiet import QuietMoment
@@ -500,3 +501,57 @@ def test_times_are_numbers_of_seconds(name: str, seconds: object) -> None:
     """What can't be waited for is refused when the cache is made."""
     with pytest.raises(ConfigurationError, match=name):
         ProgramCache(**{name: seconds})  # type: ignore[arg-type] # on purpose
+
+
+@pytest.fixture
+def finalising(monkeypatch: pytest.MonkeyPatch) -> list[bytes | None]:
+    """What the finaliser answers next; the CPU device passes for one whose binaries it takes."""
+    answers: list[bytes | None] = []
+    monkeypatch.setattr(request, "fingerprint", as_nvidia)
+    monkeypatch.setattr(nvidia, "is_ptx", lambda _binary: True)
+    monkeypatch.setattr(nvidia, "finalise_all", lambda _texts, _device: [answers.pop()])
+    return answers
+
+
+def test_what_a_dead_process_left_is_finalised_by_the_next(
+    context: cl.Context, cache_directory: Path, finalising: list[bytes | None]
+) -> None:
+    """A binary that is still to be finalised is so after its first load; a final one is not."""
+    finalising.append(None)
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    (path,) = entries(cache_directory)
+    stored = read_entry(path)
+    finalising.append(bytes(stored.binary))
+    with ProgramCache() as cache:
+        assert cache.explain(cache.build(context, SOURCE)).origin is Origin.STORAGE
+    assert finalising == []
+    assert not read_entry(path).final
+
+
+def test_what_is_best_left_as_it_is_stays(
+    context: cl.Context, cache_directory: Path, finalising: list[bytes | None]
+) -> None:
+    """Code that turns out to be another program isn't stored, and not made again."""
+    other = opencl.build_from_source(context, make_source("other").replace("scale", "another"))[0]
+    finalising.append(opencl.fetch_binaries(other, context.devices)[0])
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    (path,) = entries(cache_directory)
+    assert read_entry(path).final
+    assert read_entry(path).kernel_names == ("scale",)
+    with ProgramCache() as cache:
+        program = cache.build(context, SOURCE)  # the finaliser has no answer left
+        assert scale(program) == 2
+
+
+def test_nothing_is_finalised_where_nothing_may_be_written(
+    context: cl.Context, finalising: list[bytes | None]
+) -> None:
+    """A read-only cache leaves a binary as it is."""
+    finalising.append(None)
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    with ProgramCache(read_only=True) as cache:
+        assert cache.explain(cache.build(context, SOURCE)).origin is Origin.STORAGE
+    assert finalising == []

@@ -39,6 +39,8 @@ def encode_metadata(program: CompiledProgram) -> bytes:
         "kernels": program.kernel_names,
         "options": program.options,
     }
+    if program.final:
+        members["final"] = True
     return _ENCODER.encode(members).encode(*TEXT)
 
 
@@ -62,6 +64,7 @@ def decode_metadata(
             build_seconds=_number(members["build_seconds"]),
             components=tuple(_pair(item) for item in _list(members["components"])),
             created=_number(members["created"]),
+            final=_boolean(members.get("final", False)),
         )
     except (TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -86,6 +89,12 @@ def _strings(value: Any) -> tuple[str, ...]:
 def _pair(value: Any) -> tuple[str, str]:
     name, text = _strings(value)
     return name, text
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError("not true or false")
+    return value
 
 
 def _number(value: Any) -> float:

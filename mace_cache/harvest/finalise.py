@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class Harvested(NamedTuple):
-    """A program whose binary for one fingerprint has been stored.
+    """A program whose binary for one fingerprint has been fetched, or was stored already.
 
     Attributes:
-        program: the program, built from source.
+        program: the program, built from source or loaded from that binary.
         wanted: what it was built for.
         tiers: where the binary is kept.
         stored: the binary, with what is known of it.
@@ -49,7 +49,7 @@ class Harvested(NamedTuple):
 
 def can_be_finalised(harvested: Harvested) -> bool:
     """Whether a driver would compile this binary again at its load."""
-    if harvested.tiers.fingerprint.family != "nvidia":
+    if harvested.tiers.fingerprint.family != "nvidia" or harvested.stored.final:
         return False
     from mace_cache.harvest.nvidia import is_ptx  # noqa: PLC0415 (only with such a device)
 
@@ -70,8 +70,12 @@ def finalise(programs: Sequence[Harvested]) -> None:
     for device, alike in by_device.items():
         texts = [(bytes(one.stored.binary), one.stored.options) for one in alike]
         for harvested, code in zip(alike, finalise_all(texts, device), strict=True):
-            if code is not None and _is_the_same(harvested, code):
+            if code is None:  # a later process may have more luck
+                continue
+            if _is_the_same(harvested, code):
                 harvested.tiers.insert(replace(harvested.stored, binary=code))
+            elif harvested.tiers.holds(harvested.stored):
+                harvested.tiers.insert(replace(harvested.stored, final=True))
 
 
 def _is_the_same(harvested: Harvested, code: bytes) -> bool:

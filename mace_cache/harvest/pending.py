@@ -85,6 +85,11 @@ class PendingHarvest:
         with self._lock:
             self._unwritten += fetched
 
+    def finalise_later(self, harvested: Harvested) -> None:
+        """Keep a stored program until `flush`, to be finalised."""
+        with self._lock:
+            self._unfinalised.append(harvested)
+
     def write(self) -> bool:
         """Write what was fetched, where nobody else has written it in the meantime.
 
@@ -97,8 +102,7 @@ class PendingHarvest:
             if harvested.tiers.needs(harvested.stored.key):
                 harvested.tiers.insert(harvested.stored)
                 if can_be_finalised(harvested):
-                    with self._lock:
-                        self._unfinalised.append(harvested)
+                    self.finalise_later(harvested)
         return bool(self._unfinalised)
 
     def flush(self) -> None:
