@@ -23,6 +23,7 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "NotRegularFileError",
     "check_private",
+    "descend",
     "open_directory",
     "private_directory",
     "publish",
@@ -86,6 +87,15 @@ def open_directory(path: Path, *below: str, create: bool = False) -> Iterator[in
         PermissionError: another user owns one of the directories or can write to it.
         OSError: one can't be opened or made.
     """
+    descriptor = descend(path, *below, create=create)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def descend(path: Path, *below: str, create: bool = False) -> int:
+    """Give the descriptor that `open_directory` yields, to be closed by the caller."""
     if create:
         private_directory(path)
     descriptor = os.open(path, _DIRECTORY)
@@ -94,10 +104,11 @@ def open_directory(path: Path, *below: str, create: bool = False) -> Iterator[in
         for name in below:
             parent, descriptor = descriptor, _open_below(descriptor, name, create)
             os.close(parent)
-            check_private(os.fstat(descriptor), os.path.join(path, *below))
-        yield descriptor
-    finally:
+            check_private(os.fstat(descriptor), path, *below)
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _open_below(directory: int, name: str, create: bool) -> int:
@@ -112,19 +123,19 @@ def _open_below(directory: int, name: str, create: bool) -> int:
     return os.open(name, _DIRECTORY, dir_fd=directory)
 
 
-def check_private(status: os.stat_result, path: Path) -> None:
+def check_private(status: os.stat_result, *path: Path) -> None:
     """Refuse a file or directory that anybody but this user and the superuser may have written.
 
     Args:
         status: what ``os.fstat`` says of it.
-        path: where it is, for the error.
+        path: where it is, in parts, for the error.
 
     Raises:
         PermissionError: another user owns it or can write to it.
     """
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & _WRITABLE_BY_OTHERS:
         message = "another user owns it or can write to it, so it isn't used"
-        raise PermissionError(errno.EPERM, message, os.fspath(path))
+        raise PermissionError(errno.EPERM, message, os.path.join(*path))
 
 
 def read_regular_file(

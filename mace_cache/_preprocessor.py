@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LOCATED_WORDS", "Scan", "Text", "pasted_words", "read_text", "scan"]
+__all__ = [
+    "LOCATED_WORDS",
+    "Scan",
+    "Text",
+    "asks_nothing",
+    "pasted_words",
+    "read_text",
+    "scan",
+]
 
 LOCATED_WORDS = (b"__FILE__", b"__BASE_FILE__", b"__builtin_FILE", b"__builtin_source_location")
 _UNKNOWABLE_WORDS = (b"__DATE__", b"__TIME__", b"__TIMESTAMP__")
@@ -67,6 +75,9 @@ class Scan(NamedTuple):
     pastes: bool = False
     computed: str = ""
     unknowable: str = ""
+
+
+_NOTHING = Scan()
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,11 @@ def scan(text: Text) -> Scan:
         next(iter(computed), ""),
         next(iter(unknowable), ""),
     )
+
+
+def asks_nothing(text: Text) -> bool:
+    """Whether *text* is all that its meaning depends on, as most sources are."""
+    return scan(text) == _NOTHING
 
 
 @lru_cache(maxsize=128)

@@ -62,7 +62,7 @@ class Keeper:
     ) -> cl.Program:
         """Count a program that the driver took, keep it in memory and hand it out."""
         build_seconds = max(found.program.build_seconds for found in loading.loaded)
-        loaded = tuple([found.without_binary() for found in loading.loaded])
+        loaded = tuple([found.to_keep() for found in loading.loaded])
         resident = ResidentProgram(program, wanted, loaded, build_seconds)
         self._resident.insert(wanted.identified.identity, resident)
         request, origin = wanted.identified.request, loading.loaded[0].origin

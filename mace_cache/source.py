@@ -12,11 +12,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._headers import Directory, HeaderSearch, shown
-from mace_cache._preprocessor import Text, read_text
+from mace_cache._preprocessor import Text, asks_nothing, read_text
 from mace_cache.errors import UncacheableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["ProgramSource", "describe"]
 
@@ -73,6 +73,13 @@ def describe(
     """
     text = read_text(source if isinstance(source, bytes) else _encoded(source))
     parsed = _parse_options(options)
+    if asks_nothing(text) and asks_nothing(parsed.text) and not parsed.located:
+        components = (("source", text.digest), ("options", parsed.placed))
+        return ProgramSource(_key(components), components, has_headers=False)
+    return _describe_all(text, parsed, working_directory)
+
+
+def _describe_all(text: Text, parsed: _Options, working_directory: str | None) -> ProgramSource:
     search = HeaderSearch()
     search.add_text(text, "the source")
     search.add_text(parsed.text, "the options")
@@ -98,7 +105,7 @@ def _header_components(search: HeaderSearch) -> list[tuple[str, str]]:
     return components + [(f"directory {label}", same) for label, same in search.reached.items()]
 
 
-def _key(components: list[tuple[str, str]]) -> str:
+def _key(components: Iterable[tuple[str, str]]) -> str:
     """Hash the components, each part after its length so that no two lists of them look alike."""
     import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
 

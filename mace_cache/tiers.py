@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from mace_cache._report import warn_once
 from mace_cache.errors import DamagedFileError
 from mace_cache.explanation import Origin
+from mace_cache.program import CompiledProgram
 from mace_cache.rejections import Rejections
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from mace_cache.errors import BinaryRejectedError
     from mace_cache.fingerprint import DeviceFingerprint
-    from mace_cache.program import CompiledProgram
     from mace_cache.reuse import ReusePolicy
     from mace_cache.statistics import Counts
     from mace_cache.storage.base import KVStorage, KVStorageFactory
@@ -34,6 +33,9 @@ __all__ = ["Found", "Tiers"]
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+
+
+_FORGOTTEN = CompiledProgram(key="", fingerprint="", binary=b"")
 
 
 class Found(NamedTuple):
@@ -51,9 +53,9 @@ class Found(NamedTuple):
     tier: str
     own: bool
 
-    def without_binary(self) -> Found:
-        """Give the same without the binary, which only a foreign program is remembered by."""
-        return self._replace(program=replace(self.program, binary=b"")) if self.own else self
+    def to_keep(self) -> Found:
+        """Give what a rejection needs: only a foreign program is remembered by its binary."""
+        return self._replace(program=_FORGOTTEN) if self.own else self
 
 
 class Tiers:

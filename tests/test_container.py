@@ -21,6 +21,7 @@ from mace_cache.container import (
     diagnose,
     encode,
 )
+from mace_cache.container.plain import read_plain_entry
 from mace_cache.errors import DamagedFileError, UnknownVersionError
 from mace_cache.program import CompiledProgram
 
@@ -109,6 +110,9 @@ def read_all(data: bytes) -> list[CompiledProgram] | None:
         entry = [decode_entry(data)]
     except DamagedFileError:
         entry = None
+    plain = read_plain_entry(data)
+    if plain is not None:
+        assert Bundle(data).entry() == plain
     if programs is not None:
         assert encode(programs)
         assert entry == (programs if len(programs) == 1 else None)
@@ -304,6 +308,12 @@ MEMBERS: dict[str, Any] = {
     "kernels": [],
     "options": "",
 }
+
+
+@given(some_programs)
+def test_every_entry_is_read_in_one_go(program: CompiledProgram) -> None:
+    """What this version writes isn't left to the slower reader."""
+    assert read_plain_entry(encode([program])) == program
 
 
 def test_unknown_members_are_passed_over() -> None:

@@ -24,7 +24,7 @@ FLOORS = {
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
         _preprocessor _headers source
-        container.structures container.metadata container.reading container.writing
+        container.structures container.metadata container.plain container.reading container.writing
         container.inspection container
     """,
     "where programs are kept": """

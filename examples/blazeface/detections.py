@@ -83,7 +83,8 @@ def overlap(one: Face, other: Face) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     shared = width * height
-    return shared / (_area(one) + _area(other) - shared)
+    covered = _area(one) + _area(other) - shared
+    return shared / covered if covered else 1.0  # boxes so small that their areas are 0
 
 
 def suppress(candidates: list[Face], most: float = 0.3) -> list[Face]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mace_cache.container.structures import TEXT
 from mace_cache.program import CompiledProgram
 
-if TYPE_CHECKING:
-    from mace_cache.container.structures import SectionRow
-
 __all__ = ["decode_metadata", "encode_metadata"]
+
+
+_ONLY_STRINGS = frozenset({str})
 
 
 def _refuse_constant(name: str) -> None:
@@ -45,7 +45,7 @@ def encode_metadata(program: CompiledProgram) -> bytes:
 
 
 def decode_metadata(
-    text: str, row: SectionRow, fingerprint: str, binary: bytes | memoryview
+    text: str, key: str, fingerprint: str, binary: bytes | memoryview
 ) -> CompiledProgram:
     """Give the program that *text* is the metadata of; members that aren't known are passed over.
 
@@ -55,14 +55,14 @@ def decode_metadata(
     try:
         members = _DECODER.decode(text)
         return CompiledProgram(
-            key=row.key.hex(),
+            key=key,
             fingerprint=fingerprint,
             binary=binary,
             kernel_names=_strings(members["kernels"]),
             options=_string(members["options"]),
             build_log=_string(members["build_log"]),
             build_seconds=_number(members["build_seconds"]),
-            components=tuple(_pair(item) for item in _list(members["components"])),
+            components=tuple([_pair(item) for item in _list(members["components"])]),
             created=_number(members["created"]),
             final=_boolean(members.get("final", False)),
         )
@@ -83,7 +83,10 @@ def _string(value: Any) -> str:
 
 
 def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(_string(item) for item in _list(value))
+    strings = tuple(_list(value))
+    if not _ONLY_STRINGS.issuperset(map(type, strings)):
+        raise TypeError("not strings only")
+    return strings
 
 
 def _pair(value: Any) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mace_cache.container.metadata import decode_metadata
+from mace_cache.container.plain import read_plain_entry
 from mace_cache.container.structures import (
     DIGEST_SIZE,
     FORMAT_MAJOR,
@@ -42,7 +43,7 @@ def decode_entry(data: bytes | memoryview, path: str | None = None) -> CompiledP
     Raises:
         DamagedFileError: the bytes aren't a valid MCLP file of one program.
     """
-    return Bundle(data, path).entry()
+    return read_plain_entry(data) or Bundle(data, path).entry()
 
 
 class Bundle:
@@ -240,13 +241,17 @@ class Bundle:
         view = self._view[row.binary_offset : binary_end]
         binary = bytes(view) if copied else view
         try:
-            program = decode_metadata(text, row, self._fingerprints[row.fingerprint], binary)
+            program = decode_metadata(
+                text, row.key.hex(), self._fingerprints[row.fingerprint], binary
+            )
         except ValueError as error:
             raise self._damaged(f"metadata can't be read ({error})", row.offset) from error
         if row.kernel_count != len(program.kernel_names):
             raise self._damaged(f"the metadata doesn't name {row.kernel_count} kernels", row.offset)
         kernels = self._view[row.kernels_offset : self._row_or_end(number + 1).kernels_offset]
-        if bytes(kernels) != kernel_records(number, row, program.kernel_names):
+        if kernels != kernel_records(
+            number, row.binary_offset, row.binary_size, program.kernel_names
+        ):
             raise self._damaged("kernel table and metadata don't agree", row.kernels_offset)
         return program
 

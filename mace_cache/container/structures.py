@@ -100,15 +100,15 @@ def padding(size: int) -> bytes:
     return bytes(-size & 7)
 
 
-def kernel_records(section: int, row: SectionRow, names: Iterable[str]) -> bytes:
+def kernel_records(section: int, offset: int, size: int, names: Iterable[str]) -> bytes:
     """Give a program's part of the kernel table.
 
     Args:
         section: the number of the program's row in the section table.
-        row: that row.
+        offset: where the program's binary begins.
+        size: the binary's size in bytes.
         names: the program's kernels, in the driver's order.
     """
-    offset, size = row.binary_offset, row.binary_size
     records = bytearray()
     for name in names:
         text = name.encode(*TEXT)

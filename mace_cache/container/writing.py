@@ -63,7 +63,7 @@ def encode(programs: Sequence[CompiledProgram]) -> bytes:
         for text, program in zip(metadata, ordered, strict=True)
     ]
     kernels = [
-        kernel_records(number, row, program.kernel_names)
+        kernel_records(number, row.binary_offset, row.binary_size, program.kernel_names)
         for number, (row, program) in enumerate(zip(rows, ordered, strict=True))
     ]
     table = [

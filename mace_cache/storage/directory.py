@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache._filesystem import (
     NotRegularFileError,
+    descend,
     open_directory,
     read_regular_file,
     temporary_file,
@@ -91,8 +92,11 @@ class DirectoryStorage(KVStorage):
         """Give the program of that key; see `KVStorage.find`."""
         check_key(key)
         try:
-            with open_directory(self._root, self._name, shard_name(key)) as shard:
+            shard = descend(self._root, self._name, shard_name(key))
+            try:
                 return self._read(shard, key)
+            finally:
+                os.close(shard)
         except (FileNotFoundError, NotRegularFileError):
             return None
 
@@ -162,7 +166,7 @@ class DirectoryStorage(KVStorage):
     def _read(self, shard: int, key: str) -> CompiledProgram | None:
         name = entry_name(key)
         data, status = read_regular_file(name, shard)
-        path = os.path.join(self._root, self._name, shard_name(key), name)
+        path = f"{self._root}/{self._name}/{shard_name(key)}/{name}"
         try:
             program = _decode(data, path, key)
         except UnknownVersionError as error:
