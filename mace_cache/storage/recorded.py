@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_cache._filesystem import publish, read_regular_file
-from mace_cache.storage.base import KVStorage, KVStorageFactory
+from mace_cache.storage.base import KVStorage, KVStorageFactory, check_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,8 +72,9 @@ class RecordedStorage(KVStorage):
     def __init__(self, made: KVStorage, name: str, directory: str) -> None:
         self._made = made
         self.writable = made.writable
+        self._name = name
         self._path = os.path.join(directory, _NOTES, os.urandom(16).hex())
-        self._note = Note(name, str(made), made.writable, flushed=False, programs={})
+        self._given: dict[str, int | None] = {}
 
     def __str__(self) -> str:
         """Name the place."""
@@ -86,7 +87,7 @@ class RecordedStorage(KVStorage):
 
     def load(self) -> None:
         """Load, and note that there is a storage to be flushed; see `KVStorage.load`."""
-        self._publish()
+        self._note(flushed=False)
         self._made.load()
 
     def find(self, key: str) -> CompiledProgram | None:
@@ -95,7 +96,8 @@ class RecordedStorage(KVStorage):
 
     def insert(self, key: str, program: CompiledProgram) -> None:
         """Put a program in the place of that key; see `KVStorage.insert`."""
-        self._note.programs[key] = None
+        check_program(key, program)
+        self._given[key] = None
         self._made.insert(key, program)
 
     def clear(self) -> None:
@@ -105,18 +107,18 @@ class RecordedStorage(KVStorage):
     def flush(self) -> None:
         """Flush, and note what is really there then; see `KVStorage.flush`."""
         self._made.flush()
-        for key in list(self._note.programs):
+        for key in list(self._given):
             program = self._made.find(key)
-            self._note.programs[key] = None if program is None else len(program.binary)
-        self._note = replace(self._note, flushed=True)
-        self._publish()
+            self._given[key] = None if program is None else len(program.binary)
+        self._note(flushed=True)
 
     def keys(self) -> Iterator[str]:
         """Give the keys of the programs that are here now."""
         return self._made.keys()
 
-    def _publish(self) -> None:
-        publish(self._path, json.dumps(asdict(self._note)).encode())
+    def _note(self, *, flushed: bool) -> None:
+        note = Note(self._name, str(self._made), self.writable, flushed, dict(self._given))
+        publish(self._path, json.dumps(asdict(note)).encode())
 
 
 class RecordedStorageFactory(KVStorageFactory):
