@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import weakref
@@ -18,11 +19,7 @@ import pyopencl as cl
 from mace_cache import opencl
 from mace_cache._report import warn_once
 from mace_cache.config import parse_seconds, read_settings
-from mace_cache.errors import (
-    BinaryRejectedError,
-    ConfigurationError,
-    MaceCacheError,
-)
+from mace_cache.errors import BinaryRejectedError, ConfigurationError, MaceCacheError
 from mace_cache.explanation import Explanation, Origin
 from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper, Missing
@@ -141,6 +138,10 @@ class ProgramCache:
         read_only = self.settings.read_only
         statistics_directory = None if read_only else self.factory.state_directory
         quiet = parse_seconds(harvest_after, "harvest_after", bounded=False)
+        longest = parse_seconds(exit_timeout, "exit_timeout", bounded=False)
+        rehearsed = self.settings.record is not None
+        if rehearsed:  # all launches are to be in what is harvested
+            harvest, quiet = "deferred", math.inf
         self._unwritten = Unwritten(statistics_directory, quiet)
         self._keeper = Keeper(self._resident, self._unwritten, harvest)
         self._lock = threading.Lock()
@@ -150,12 +151,13 @@ class ProgramCache:
             precompiled=precompiled,
             policy=reuse_policy,
             max_retries=max_retries,
-            recache=self.settings.recache,
+            recache=bool(self.settings.rebuilding),
             counts=self._unwritten.counts,
         )
-        # Runs when the cache is collected, or at exit if it never is.
-        longest = parse_seconds(exit_timeout, "exit_timeout", bounded=False)
-        weakref.finalize(self, self._unwritten.finish, longest)
+        if rehearsed:
+            self._unwritten.finish_at_exit()
+        else:  # Runs when the cache is collected, or at exit if it never is.
+            weakref.finalize(self, self._unwritten.finish, longest)
 
     def build(
         self,
@@ -261,8 +263,12 @@ class ProgramCache:
         return {**self._place, **sizes}
 
     def flush(self) -> None:
-        """Harvest the programs that wait for it, and write all that isn't written yet."""
-        self._unwritten.flush()
+        """Harvest the programs that wait for it, and write all that isn't written yet.
+
+        In a rehearsal (``mace-cache record``) it does nothing: more launches may come.
+        """
+        if self.settings.record is None:
+            self._unwritten.flush()
 
     def close(self) -> None:
         """Flush, and let go of the programs in memory."""
@@ -299,7 +305,7 @@ class ProgramCache:
         wanted = WantedProgram(identified, described, tiers)
         loading = load(wanted)
         if loading.program is None:
-            reason = "MACE_CACHE_RECACHE is set" if self.settings.recache else loading.reason
+            reason = self.settings.rebuilding or loading.reason
             return Missing(reason, wanted, loading.rejected)
         return self._keeper.keep_loaded(loading.program, loading, wanted)
 

@@ -51,6 +51,8 @@ class Settings:
         read_only: whether nothing is written.
         recache: whether every program is built from source and written again.
         lock_timeout: how long a file lock is waited for, in seconds.
+        record: the record directory of a rehearsal, or None where there is none.
+        record_only: whether a rehearsal's programs are kept in the record directory only.
     """
 
     directory: str | None
@@ -59,6 +61,15 @@ class Settings:
     read_only: bool = False
     recache: bool = False
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+    record: str | None = None
+    record_only: bool = False
+
+    @property
+    def rebuilding(self) -> str:
+        """Why every program is built from source and written again, or an empty text."""
+        if self.record is not None:
+            return "a rehearsal is recorded"  # only what the driver compiled itself is complete
+        return "MACE_CACHE_RECACHE is set" if self.recache else ""
 
 
 def read_settings(
@@ -80,13 +91,17 @@ def read_settings(
         max_size = _variable("MACE_CACHE_MAX_SIZE", parse_size, DEFAULT_MAX_SIZE)
     if read_only is None:
         read_only = _variable("MACE_CACHE_READ_ONLY", parse_boolean, False)
+    record = os.environ.get("MACE_CACHE_RECORD")
+    record_only = bool(record) and _variable("MACE_CACHE_RECORD_ONLY", parse_boolean, False)
     return Settings(
         directory=_cache_directory(directory),
         disabled=_variable("MACE_CACHE_DISABLE", parse_boolean, False),
         max_size=parse_size(max_size, setting="max_size"),
-        read_only=read_only,
+        read_only=read_only and not record_only,
         recache=_variable("MACE_CACHE_RECACHE", parse_boolean, False),
         lock_timeout=_variable("MACE_CACHE_LOCK_TIMEOUT", parse_seconds, DEFAULT_LOCK_TIMEOUT),
+        record=os.path.abspath(record) if record else None,
+        record_only=record_only,
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import math
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -73,6 +76,14 @@ class Unwritten:
         if self._is_mine():
             self._pending.finalise_later(harvested)
             self._quiet.postpone()
+
+    def finish_at_exit(self) -> None:
+        """Write it all when the process ends, however long that takes: a rehearsal is complete."""
+        atexit.register(self.finish, math.inf)
+        # A forked child of multiprocessing ends without atexit, and with this.
+        multiprocessing = sys.modules.get("multiprocessing.util")
+        if multiprocessing is not None:
+            multiprocessing.Finalize(None, self.finish, (math.inf,), exitpriority=0)
 
     def finish(self, seconds: float) -> None:
         """Write it all at the end of the process.

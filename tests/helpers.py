@@ -70,14 +70,16 @@ def open_context() -> cl.Context:
     return cl.Context(cl.get_platforms()[0].get_devices())
 
 
-def scale(program: cl.Program, queue: cl.CommandQueue | None = None) -> int:
-    """Run the kernel once on four ones: the factor that it multiplied by."""
+def scale(
+    program: cl.Program, queue: cl.CommandQueue | None = None, local: int | None = None
+) -> int:
+    """Run the kernel once on four ones, with that local size: the factor that it multiplied by."""
     if queue is None:
         queue = cl.CommandQueue(program.get_info(cl.program_info.CONTEXT))  # type: ignore[arg-type] # stated as object
     flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
     numbers = np.ones(4, np.int32)
     buffer = cl.Buffer(queue.context, flags, hostbuf=numbers)
-    cl.Kernel(program, "scale")(queue, (4,), None, buffer)
+    cl.Kernel(program, "scale")(queue, (4,), None if local is None else (local,), buffer)
     cl.enqueue_copy(queue, numbers, buffer)
     assert len(set(numbers.tolist())) == 1
     return int(numbers[0])

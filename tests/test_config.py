@@ -39,6 +39,7 @@ VARIABLES = [
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "0", 0),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0.25", 0.25),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0", 0.0),
+    ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
 ]
 
 MALFORMED = [
@@ -171,6 +172,19 @@ def test_a_malformed_variable_is_reported_once(
     assert "\n" not in line
 
 
+def test_a_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It builds everything; one that is kept apart writes nothing where it must not, and so may."""
+    monkeypatch.setenv("MACE_CACHE_RECORD_ONLY", "1")
+    alone = read_settings(read_only=True)
+    assert (alone.record_only, alone.read_only, alone.rebuilding) == (False, True, "")
+    monkeypatch.setenv("MACE_CACHE_RECORD", "/there")
+    apart = read_settings(read_only=True)
+    assert (apart.record_only, apart.read_only) == (True, False)
+    assert "rehearsal" in apart.rebuilding
+    monkeypatch.setenv("MACE_CACHE_RECORD_ONLY", "0")
+    assert read_settings(read_only=True).read_only is True
+
+
 def test_an_argument_goes_before_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -281,7 +295,7 @@ def test_every_setting_is_documented() -> None:
     text = Path(__file__).parent.parent.joinpath("docs", "configuration.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     variables = set(re.findall(r"MACE_CACHE_[A-Z_]+", Path(config.__file__).read_text("utf-8")))
-    assert len(variables) == 6
+    assert len(variables) == 8
     counts = {field.name for field in dataclasses.fields(Counts)}
     arguments = set(inspect.signature(ProgramCache).parameters)
     assert documented == variables | arguments | counts | {"WARNING", "INFO", "DEBUG"}

@@ -29,7 +29,7 @@ FLOORS = {
     """,
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
-        storage.file storage.bytestream storage.factory
+        storage.file storage.bytestream storage.recorded storage.factory
     """,
     "the cache": """
         tiers request resident records loading
@@ -43,8 +43,9 @@ FLOORS = {
         warm_report _progress _warm_process _warm_worker warm
     """,
     "the command": """
-        cli cli.output cli.entries cli.options cli.examination cli.devices cli.inspect
-        cli.maintenance cli.programs cli.warm cli.application __main__
+        cli cli.output cli.entries cli.options cli.examination cli.rehearsal
+        cli.devices cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.application __main__
     """,
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms.split()]

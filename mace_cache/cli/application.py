@@ -9,7 +9,7 @@ import sys
 import click
 
 import mace_cache
-from mace_cache.cli import devices, inspect, maintenance, programs, warm
+from mace_cache.cli import devices, inspect, maintenance, programs, record, warm
 from mace_cache.cli.output import complain
 from mace_cache.errors import ConfigurationError, MaceCacheError
 
@@ -31,6 +31,7 @@ def commands() -> None:
 for _command in (
     devices.devices,
     warm.warm,
+    record.record,
     programs.list_programs,
     programs.show,
     programs.verify,

@@ -169,6 +169,25 @@ def choose_factory(
         raise ConfigurationError(given[1], places[given[1]], f"one place, and {given[0]} is given")
     if settings.disabled:
         return None, "caching is switched off (MACE_CACHE_DISABLE)"
+    if settings.record is None:
+        return _choose(settings, cache_full_path, url, storage_factory)
+    from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
+
+    if settings.record_only:
+        made = _make_directory(settings.record, replace(settings, max_size=0))
+        return RecordedStorageFactory(made, settings.record), ""
+    factory, reason = _choose(settings, cache_full_path, url, storage_factory)
+    if factory is None:
+        return None, reason
+    return RecordedStorageFactory(factory, settings.record), ""
+
+
+def _choose(
+    settings: Settings,
+    cache_full_path: str | os.PathLike[str] | None,
+    url: str | None,
+    storage_factory: KVStorageFactory | None,
+) -> tuple[KVStorageFactory | None, str]:
     if storage_factory is not None:
         return storage_factory, ""
     if cache_full_path is not None:

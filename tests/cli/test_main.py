@@ -16,7 +16,18 @@ import pytest
 from mace_cache.cli import maintenance
 from tests.cli.conftest import Store, make_program, one_line, run
 
-COMMANDS = ("devices", "warm", "list", "show", "stats", "verify", "clear", "gc", "inspect")
+COMMANDS = (
+    "devices",
+    "warm",
+    "record",
+    "list",
+    "show",
+    "stats",
+    "verify",
+    "clear",
+    "gc",
+    "inspect",
+)
 
 
 def start(

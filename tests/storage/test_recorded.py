@@ -1,0 +1,99 @@
+"""The storages of a rehearsal, and their notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mace_cache.storage.directory import DirectoryStorageFactory
+from mace_cache.storage.memory import MemoryStorage
+from mace_cache.storage.recorded import Note, RecordedStorageFactory, read_notes
+from tests.helpers import FakeFactory, FaultyStorage
+from tests.storage.conformance import (
+    NAME,
+    OTHER_NAME,
+    PersistentConformance,
+    insert_all,
+    make_key,
+    make_program,
+    open_storage,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TestRecordedStorage(PersistentConformance):
+    """A storage that is recorded does what it does otherwise."""
+
+    @pytest.fixture(autouse=True)
+    def _record_elsewhere(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self._record = str(tmp_path_factory.mktemp("record"))
+
+    def make_factory(self, directory: Path) -> RecordedStorageFactory:
+        """Record a directory."""
+        return RecordedStorageFactory(DirectoryStorageFactory(directory), self._record)
+
+    def make_read_only_factory(self, directory: Path) -> RecordedStorageFactory:
+        """Record a directory that is only read."""
+        made = DirectoryStorageFactory(directory, read_only=True)
+        return RecordedStorageFactory(made, self._record)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """A record directory."""
+    return tmp_path / "record"
+
+
+def test_a_note_is_there_before_the_flush(record: Path) -> None:
+    """So a process that ended without one is known; what was inserted doesn't count yet."""
+    assert read_notes(record) == []
+    storage = open_storage(RecordedStorageFactory(FakeFactory(), str(record)))
+    storage.insert(make_key(), make_program())
+    assert read_notes(record) == [Note(NAME, "memory", True, flushed=False, programs={})]
+    storage.flush()
+    sizes: dict[str, int | None] = {make_key(): len(b"a binary")}
+    assert read_notes(record) == [Note(NAME, "memory", True, flushed=True, programs=sizes)]
+
+
+def test_notes_of_several_storages(record: Path) -> None:
+    """One a storage object: two that share a place have one each, the later flush comes last."""
+    factory = RecordedStorageFactory(FakeFactory(MemoryStorage()), str(record))
+    first, second = open_storage(factory), open_storage(factory)
+    open_storage(factory, OTHER_NAME)
+    insert_all(second, [make_program(binary=b"early")])
+    insert_all(first, [make_program(binary=b"complete")])
+    notes = read_notes(record)
+    assert [(note.storage, note.flushed) for note in notes[1:]] == [(NAME, True), (NAME, True)]
+    assert [list(note.programs.values()) for note in notes] == [[], [5], [8]]
+
+
+def test_what_is_not_there_any_more(record: Path, tmp_path: Path) -> None:
+    """A note tells what lies there at the flush: the least recently used had to go."""
+    size = 3000
+    factory = DirectoryStorageFactory(tmp_path / "cache", max_size=2 * size)
+    storage = open_storage(RecordedStorageFactory(factory, str(record)))
+    insert_all(storage, [make_program(number, bytes(size)) for number in range(2)])
+    assert storage.evicted == 1
+    (note,) = read_notes(record)
+    assert note.place == str(tmp_path / "cache" / "v1" / NAME)
+    assert note.programs == {make_key(0): None, make_key(1): size}
+
+
+def test_what_could_not_be_written(record: Path) -> None:
+    """It is noted as missing, and the fault is the storage's own."""
+    faulty = FaultyStorage("insert", OSError(28, "No space left on device"))
+    storage = open_storage(RecordedStorageFactory(FakeFactory(faulty), str(record)))
+    with pytest.raises(OSError, match="No space left"):
+        storage.insert(make_key(), make_program())
+    storage.flush()
+    (note,) = read_notes(record)
+    assert note.programs == {make_key(): None}
+
+
+def test_state_goes_into_the_record(record: Path, tmp_path: Path) -> None:
+    """A rehearsal isn't counted among the cache's starts."""
+    factory = RecordedStorageFactory(DirectoryStorageFactory(tmp_path / "cache"), str(record))
+    assert factory.state_directory == record
