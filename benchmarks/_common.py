@@ -18,6 +18,7 @@ __all__ = [
     "describe_machine",
     "replace_marked",
     "run_python",
+    "shown_seconds",
 ]
 
 # What a run before, or the user's own settings, would lend to a measurement.
@@ -124,6 +125,13 @@ def replace_marked(path: Path, name: str, text: str) -> None:
     if not found or not ended:
         raise ValueError(f"{path} has no mark {name!r} with an end")
     path.write_text(before + mark + text + end + after)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Write a time for people, in seconds or milliseconds."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _common import replace_marked
+from _common import replace_marked, shown_seconds
 from _startup_aims import TITLES, WAYS, label_of, median, misses, ratios, title_of
 from _startup_reasons import reason_of
 
@@ -124,13 +124,7 @@ def _shown_place(driver: Driver, workload: str, way: str, against: str) -> str:
 def _shown_times(driver: Driver, workload: str, way: str, state: str) -> str:
     first = median(driver, workload, way, state, "first")
     builds = median(driver, workload, way, state, "builds")
-    return f"{_shown(first)} ({_shown(builds)})" if first and builds else ""
-
-
-def _shown(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{shown_seconds(first)} ({shown_seconds(builds)})" if first and builds else ""
 
 
 def _shown_ratio(ratio: Ratio | None) -> str:

@@ -171,6 +171,23 @@ def test_startup_has_a_reason_for_every_miss() -> None:
             assert reason_of(family, *pair).endswith(".")
 
 
+def test_startup_says_why_there_is_no_face_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that isn't the model is named, and so is a package that isn't installed."""
+    workloads = importlib.import_module("_startup_workloads")
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"no model")
+    found, reason = workloads.model_or_reason(model)
+    assert found is None
+    assert f"{model}: not the model" in reason
+    monkeypatch.setattr(workloads, "_is_installed", lambda name: name != "skimage")
+    assert workloads.model_or_reason(model) == (
+        None,
+        "scikit-image not installed: pip install '.[examples]'",
+    )
+
+
 def test_startup_tables_in_the_readmes_are_those_of_the_kept_results() -> None:
     """`startup_report.py --write` has been run since the figures or the tables changed."""
     report = importlib.import_module("startup_report")
