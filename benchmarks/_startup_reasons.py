@@ -10,8 +10,8 @@ _REASONS = {
         "launched: a cache saves no more than the front end, and this one verifies what it loads."
     ),
     ("oclgrind", "mace_cache", "pyopencl"): (
-        "Oclgrind interprets: nearly all of the time goes into the launches, whose noise is larger "
-        "than what the caches differ by; this one also verifies what it loads."
+        "Oclgrind interprets: nearly all of the time goes into the launches, which no cache "
+        "shortens, and this one verifies what it loads."
     ),
     ("", "mace_cache", "pyopencl"): (
         "the driver's binaries save as much with either cache; this one verifies what it loads."
