@@ -133,6 +133,8 @@ def _mapped_files() -> list[_MappedFile]:
         lines = mappings.read().splitlines()
     found = []
     for line in lines:
+        if b" 00000000 " not in line:  # of many hundred, most are none, and this is at every start
+            continue
         fields = line.split(maxsplit=5)  # proc(5): addresses, permissions, offset, device, inode
         if len(fields) == _FIELDS_WITH_PATH and int(fields[2], 16) == 0:
             name = os.fsdecode(fields[5]).removesuffix(" (deleted)").rpartition("/")[2]

@@ -6,6 +6,7 @@ process. The note goes with the fingerprint: another driver version starts afres
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -93,6 +94,4 @@ class Rejections:
 
 
 def _digest(binary: bytes | memoryview) -> str:
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
     return hashlib.sha256(binary).hexdigest()

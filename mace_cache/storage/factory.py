@@ -6,7 +6,6 @@ A new backend is made known by its scheme in `MAKERS`, and nowhere else.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -85,9 +84,9 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
         if name not in _OPTIONS:
             raise ConfigurationError("url", url, "only the options " + ", ".join(_OPTIONS))
         if name == "max_size":
-            settings = replace(settings, max_size=parse_size(value, name))
+            settings = settings._replace(max_size=parse_size(value, name))
         else:
-            settings = replace(settings, read_only=parse_boolean(value))
+            settings = settings._replace(read_only=parse_boolean(value))
     return maker(location, settings)
 
 
@@ -174,7 +173,7 @@ def choose_factory(
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
 
     if settings.record_only:
-        made = _make_directory(settings.record, replace(settings, max_size=0))
+        made = _make_directory(settings.record, settings._replace(max_size=0))
         return RecordedStorageFactory(made, settings.record), ""
     factory, reason = _choose(settings, cache_full_path, url, storage_factory)
     if factory is None:
