@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +48,9 @@ class WorkerProcess:
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        import subprocess  # noqa: PLC0415 (where no worker is worth its start)
+        import tempfile  # noqa: PLC0415 (as above)
+
         arguments = arguments or ["-c", _START.format(path=sys.path)]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         try:

@@ -1,6 +1,7 @@
 """Many programs in one call: while the driver loads one, a thread reads and verifies the next.
 
-Only the caller's thread has the driver load and build: Oclgrind crashes when two threads build.
+Only the caller's thread has the driver load and build: Oclgrind crashes when two threads build
+in one context.
 """
 
 from __future__ import annotations
@@ -96,12 +97,13 @@ def _load_all(
     builder: Builder, asked: Sequence[BuildRequest], numbers: Sequence[int]
 ) -> Iterator[tuple[int, cl.Program | Missing]]:
     """Load what is stored while a thread reads and verifies what comes next."""
-    found: deque[Found] = deque()
-    filled, room = threading.Semaphore(0), threading.Semaphore(_READ_AHEAD)
+    # The first is read here: nothing can be loaded beside it, and it imports what reading needs.
+    found: deque[Found] = deque(builder.look_up(begun(asked[number])) for number in numbers[:1])
+    filled, room = threading.Semaphore(len(found)), threading.Semaphore(_READ_AHEAD)
     left = threading.Event()
 
     def read_ahead() -> None:
-        for number in numbers:
+        for number in numbers[1:]:
             room.acquire()
             if left.is_set():
                 return
@@ -113,7 +115,8 @@ def _load_all(
         thread.start()
     except RuntimeError:  # too many, or the interpreter ends
         for number in numbers:
-            yield number, builder.load(builder.look_up(begun(asked[number])))
+            answer = found.popleft() if found else builder.look_up(begun(asked[number]))
+            yield number, builder.load(answer)
         return
     try:
         for number in numbers:
