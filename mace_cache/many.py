@@ -1,4 +1,4 @@
-"""Many programs in one call: while the driver loads one, a thread reads and verifies the next.
+"""Many programs in one call: where a load takes long, a thread reads and verifies the next ones.
 
 Only the caller's thread has the driver load and build: Oclgrind crashes when two threads build
 in one context.
@@ -7,6 +7,7 @@ in one context.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["build_many"]
 
 _READ_AHEAD = 2  # programs
+_LONG_LOAD = 0.005  # seconds: a thread that holds the interpreter can keep another waiting so long
 
 
 def build_many(
@@ -96,14 +98,28 @@ def _again(program: cl.Program) -> cl.Program:
 def _load_all(
     builder: Builder, asked: Sequence[BuildRequest], numbers: Sequence[int]
 ) -> Iterator[tuple[int, cl.Program | Missing]]:
+    """Load what is stored; once a load takes long, a thread reads what comes next meanwhile."""
+    for position, number in enumerate(numbers):
+        found = builder.look_up(begun(asked[number]))
+        started = time.perf_counter()
+        answer = builder.load(found)
+        took = time.perf_counter() - started
+        yield number, answer
+        if took > _LONG_LOAD:
+            yield from _load_ahead(builder, asked, numbers[position + 1 :])
+            return
+
+
+def _load_ahead(
+    builder: Builder, asked: Sequence[BuildRequest], numbers: Sequence[int]
+) -> Iterator[tuple[int, cl.Program | Missing]]:
     """Load what is stored while a thread reads and verifies what comes next."""
-    # The first is read here: nothing can be loaded beside it, and it imports what reading needs.
-    found: deque[Found] = deque(builder.look_up(begun(asked[number])) for number in numbers[:1])
-    filled, room = threading.Semaphore(len(found)), threading.Semaphore(_READ_AHEAD)
+    found: deque[Found] = deque()
+    filled, room = threading.Semaphore(0), threading.Semaphore(_READ_AHEAD)
     left = threading.Event()
 
     def read_ahead() -> None:
-        for number in numbers[1:]:
+        for number in numbers:
             room.acquire()
             if left.is_set():
                 return
@@ -115,8 +131,7 @@ def _load_all(
         thread.start()
     except RuntimeError:  # too many, or the interpreter ends
         for number in numbers:
-            answer = found.popleft() if found else builder.look_up(begun(asked[number]))
-            yield number, builder.load(answer)
+            yield number, builder.load(builder.look_up(begun(asked[number])))
         return
     try:
         for number in numbers:

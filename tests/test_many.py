@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import ProgramCache, ProgramRequest, _crew, _helping, opencl
+from mace_cache import ProgramCache, ProgramRequest, _crew, _helping, many, opencl
 from mace_cache._driver_family import keeps_builds
 from mace_cache._helping import choose_help
 from mace_cache._report import forget_reported
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BROKEN = "kernel void broken() { this_is_no_opencl(); }"
+
+
+@pytest.fixture(params=["by turns", "ahead"])
+def _reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every load, or none, take so long that a thread reads ahead meanwhile."""
+    monkeypatch.setattr(many, "_LONG_LOAD", 3600.0 if request.param == "by turns" else -1.0)
 
 
 @pytest.fixture
@@ -87,6 +93,7 @@ def origins(cache: ProgramCache, programs: list[cl.Program]) -> list[Origin]:
     return [cache.explain(program).origin for program in programs]
 
 
+@pytest.mark.usefixtures("_reading")
 def test_programs_come_in_the_order_given(
     cache: ProgramCache, context: cl.Context, built: list[str]
 ) -> None:
@@ -107,6 +114,7 @@ def test_programs_come_in_the_order_given(
     assert cache.build_many(context, []) == []
 
 
+@pytest.mark.usefixtures("_reading")
 def test_a_warm_call_builds_nothing(
     cache: ProgramCache, context: cl.Context, built: list[str], workers: list[WorkerProcess]
 ) -> None:
@@ -122,6 +130,7 @@ def test_a_warm_call_builds_nothing(
     assert not workers
 
 
+@pytest.mark.usefixtures("_reading")
 def test_stored_and_missing_ones_mix(cache: ProgramCache, context: cl.Context) -> None:
     """Each is loaded or built as it is needed."""
     requests = factors(5, "mixed")
@@ -242,6 +251,7 @@ def test_processes_that_cannot_be_started(
     assert [scale(program) for program in programs] == [3, 4, 5, 6]
 
 
+@pytest.mark.usefixtures("_reading")
 def test_threads_that_cannot_be_started(
     cache: ProgramCache, context: cl.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +417,7 @@ def test_a_cache_that_workers_open(cache: ProgramCache) -> None:
     assert cache._arguments_of_workers() == cache.reopening_arguments()
 
 
+@pytest.mark.usefixtures("_reading")
 def test_a_storage_that_fails(context: cl.Context, caplog: pytest.LogCaptureFixture) -> None:
     """Every program is built from source, with one warning."""
     forget_reported()
@@ -419,6 +430,7 @@ def test_a_storage_that_fails(context: cl.Context, caplog: pytest.LogCaptureFixt
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
+@pytest.mark.usefixtures("_reading")
 def test_rejected_binaries_are_rebuilt(
     cache: ProgramCache, context: cl.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +462,7 @@ def test_arguments_that_pyopencl_refuses(cache: ProgramCache, context: cl.Contex
         cache.build_many(context, [(make_source("bad"), bad)])
 
 
+@pytest.mark.usefixtures("_reading")
 def test_32_threads_at_once(context: cl.Context, cache: ProgramCache) -> None:
     """Each gets what it asked for, whatever the others do with the same programs."""
     requests = factors(6, "hammered")
