@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.storage.base import KVStorageFactory
+from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
 if TYPE_CHECKING:
@@ -103,8 +104,6 @@ def _path(location: str) -> str:
 
 
 def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
-    from mace_cache.storage.directory import DirectoryStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
-
     return DirectoryStorageFactory(
         path,
         settings.max_size,
@@ -114,7 +113,7 @@ def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
 
 
 def _make_file(path: str, settings: Settings) -> KVStorageFactory:
-    from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+    from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
     make = FileStorageFactory if path.endswith("/") else FileStorageFactory.for_file
     return make(path, read_only=settings.read_only, lock_timeout=settings.lock_timeout)
@@ -190,7 +189,7 @@ def _choose(
     if storage_factory is not None:
         return storage_factory, ""
     if cache_full_path is not None:
-        from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+        from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
         factory = FileStorageFactory.for_file(
             cache_full_path, read_only=settings.read_only, lock_timeout=settings.lock_timeout
