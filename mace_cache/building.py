@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.flights import Flights
     from mace_cache.keeping import Keeper
     from mace_cache.request import BuildRequest
     from mace_cache.resident import ResidentProgram, ResidentPrograms
@@ -52,6 +53,7 @@ class Builder:
         resident: the memory tier.
         unwritten: what is still to be written, with the tiers that were asked for.
         keeper: keeps what is built.
+        flights: lets one build what many want.
         make_tiers: makes the tiers of a fingerprint.
     """
 
@@ -63,6 +65,7 @@ class Builder:
         resident: ResidentPrograms,
         unwritten: Unwritten,
         keeper: Keeper,
+        flights: Flights,
         make_tiers: Callable[[DeviceFingerprint], Tiers],
     ) -> None:
         self._disabled_by = disabled_by
@@ -70,6 +73,7 @@ class Builder:
         self._resident = resident
         self._unwritten = unwritten
         self._keeper = keeper
+        self._flights = flights
         self._make_tiers = make_tiers
         self._lock = threading.Lock()
 
@@ -95,6 +99,35 @@ class Builder:
         return _or_missing(self._load, found) if isinstance(found, Reading) else found
 
     def build_from_source(self, request: BuildRequest, missing: Missing) -> cl.Program:
+        """Build a program that was missing, unless somebody else has built it in the meantime.
+
+        Raises:
+            pyopencl.Error: the source doesn't build.
+        """
+        wanted = missing.wanted
+        if wanted is None:
+            return self._build(request, missing)
+        flight = self._flights.join(wanted)
+        try:
+            if flight.waited or self._is_there_now(wanted):
+                answer = self.load(self.look_up(request))
+                if not isinstance(answer, Missing):
+                    flight.land()
+                    return answer
+                missing = answer
+            program = self._build(request, missing)
+        except BaseException:
+            flight.land()
+            raise
+        flight.leave()
+        self._keeper.when_found_by_others(program, flight.land)
+        return program
+
+    def _is_there_now(self, wanted: WantedProgram) -> bool:
+        in_memory = self._resident.find(wanted.identified.identity) is not None
+        return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
+
+    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
         program, seconds = opencl.build_from_source(
             request.context,

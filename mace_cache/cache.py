@@ -19,6 +19,7 @@ from mace_cache.background import Background
 from mace_cache.building import Builder
 from mace_cache.config import parse_seconds, read_settings
 from mace_cache.errors import ConfigurationError
+from mace_cache.flights import Flights
 from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper
 from mace_cache.records import record_of
@@ -154,6 +155,9 @@ class ProgramCache:
             resident=self._resident,
             unwritten=self._unwritten,
             keeper=keeper,
+            flights=Flights(
+                None if read_only else self.factory.state_directory, self.settings.lock_timeout
+            ),
             make_tiers=make_tiers,
         )
         self._background = Background()

@@ -30,7 +30,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_SIZE = 1 << 30
-DEFAULT_LOCK_TIMEOUT = 5.0
+DEFAULT_LOCK_TIMEOUT = 30.0
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = r"(?i)\s*(\d{1,30})(\.\d{1,30})?\s*(?:([KMGT])i?)?B?\s*"
@@ -48,7 +48,8 @@ class Settings(NamedTuple):
         max_size: the size in bytes that the programs on disk are kept within; 0 is unlimited.
         read_only: whether nothing is written.
         recache: whether every program is built from source and written again.
-        lock_timeout: how long a file lock is waited for, in seconds.
+        lock_timeout: how long another process is waited for that writes, or builds what this one
+            wants too, in seconds.
         record: the record directory of a rehearsal, or None where there is none.
         record_only: whether a rehearsal's programs are kept in the record directory only.
     """

@@ -37,18 +37,18 @@ VARIABLES = [
     ("MACE_CACHE_RECACHE", "recache", False, "on", True),
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "500M", 500 << 20),
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "0", 0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0.25", 0.25),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0", 0.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0.25", 0.25),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0", 0.0),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
 ]
 
 MALFORMED = [
     ("MACE_CACHE_MAX_SIZE", "max_size", "much", 1 << 30),
     ("MACE_CACHE_MAX_SIZE", "max_size", "9" * 400, 1 << 30),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "soon", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "-1", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 5.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "soon", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "-1", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 30.0),
 ]
 
 

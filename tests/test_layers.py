@@ -35,6 +35,7 @@ FLOORS = {
         _warm_process tiers request resident records loading
         harvest harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
+        flights
         building background _source_worker _helping _crew _misses many cache
     """,
     "kernels and install time": """
