@@ -108,7 +108,7 @@ class Flights:
             return _nothing
         try:
             private_directory(self._directory)
-        except OSError:
+        except (OSError, ValueError):  # a path can hold what no path may
             return _nothing
         names = [wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers]]
         digest = hashlib.sha256(" ".join(names).encode()).hexdigest()

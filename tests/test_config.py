@@ -127,7 +127,7 @@ def test_defaults(cache_directory: Path) -> None:
         max_size=1 << 30,
         read_only=False,
         recache=False,
-        lock_timeout=5.0,
+        lock_timeout=30.0,
     )
 
 
