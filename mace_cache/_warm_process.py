@@ -27,16 +27,23 @@ class WorkerProcess:
 
     A process of its own rather than `multiprocessing`: an installer's script needs no main guard,
     and nothing but text passes between the two.
+
+    Raises:
+        OSError: it can't be started.
     """
 
     def __init__(self) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
-            [sys.executable, "-c", _START.format(path=sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._output,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
+                [sys.executable, "-c", _START.format(path=sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._output,
+            )
+        except BaseException:
+            self._output.close()
+            raise
 
     def ask(self, message: dict[str, Any] | None) -> Any:
         """Send a message and wait for its answer.

@@ -21,6 +21,7 @@ from mace_cache._report import warn_once
 from mace_cache.config import parse_seconds, read_settings
 from mace_cache.errors import BinaryRejectedError, ConfigurationError, MaceCacheError
 from mace_cache.explanation import Explanation, Origin
+from mace_cache.guard import make_guard
 from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper, Missing
 from mace_cache.loading import load
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.guard import GuardMode
     from mace_cache.harvest.policy import HarvestPolicy
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
@@ -82,6 +84,9 @@ class ProgramCache:
         exit_timeout: for how many seconds the exit of the process may be held up by writing.
         max_retries: after so many binaries of one fingerprint that its driver rejects in a row the
             cache steps aside for that fingerprint.
+        guard: what is done so that a binary which crashes the driver takes down one process at
+            most: ``journal``, a note on disk while a binary is loaded that wasn't before;
+            ``subprocess``, a child process that loads it first; ``off``, nothing.
 
     Attributes:
         settings: what the cache was told.
@@ -108,6 +113,7 @@ class ProgramCache:
         harvest_after: float = 10.0,
         exit_timeout: float = 60.0,
         max_retries: int = 3,
+        guard: GuardMode = "journal",
     ) -> None:
         check_policy(harvest)
         self.settings = read_settings(storage_path, max_size, read_only)
@@ -142,7 +148,8 @@ class ProgramCache:
         rehearsed = self.settings.record is not None
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
-        self._unwritten = Unwritten(statistics_directory, quiet)
+        own_guard = make_guard(guard, self.factory.state_directory, self.settings.lock_timeout)
+        self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
         self._keeper = Keeper(self._resident, self._unwritten, harvest)
         self._lock = threading.Lock()
         self._make_tiers = partial(
@@ -153,6 +160,7 @@ class ProgramCache:
             max_retries=max_retries,
             recache=bool(self.settings.rebuilding),
             counts=self._unwritten.counts,
+            guard=own_guard,
         )
         if rehearsed:
             self._unwritten.finish_at_exit()
@@ -273,6 +281,8 @@ class ProgramCache:
     def close(self) -> None:
         """Flush, and let go of the programs in memory."""
         self._unwritten.flush()
+        if self._unwritten.guard is not None:
+            self._unwritten.guard.close()
         self._resident.clear()
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
+from mace_cache.guard import ChangedError, PassedOverError
 
 if TYPE_CHECKING:
     import pyopencl as cl
@@ -38,30 +39,32 @@ def load(wanted: WantedProgram) -> Loading:
     Args:
         wanted: the program and its tiers.
     """
-    refused: list[
-        bytes | memoryview
-    ] = []  # not a set: hashing a binary takes as long as verifying it
-    rejection = ""  # not the error itself: its traceback would keep the cache alive
+    # Not a set: hashing a binary takes as long as verifying it.
+    refused: list[bytes | memoryview] = []
+    rejected, why = False, ""  # not the error itself: its traceback would keep the cache alive
     while True:
         candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
         found = tuple([candidate for candidate in candidates if candidate is not None])
         if len(found) < len(candidates) or not found:
             faults = [tiers.take_fault() for tiers in wanted.tiers]
-            reason = rejection or next(filter(None, faults), "no tier has it")
-            return Loading(None, (), bool(refused), reason)
+            reason = why or next(filter(None, faults), "no tier has it")
+            return Loading(None, (), rejected, reason)
         try:
             program = _load(wanted, found)
         except BinaryRejectedError as error:
             # Of several devices' binaries the driver doesn't say which one it means.
-            rejection = str(error)
+            rejected, why = True, str(error)
             for tiers, candidate in zip(wanted.tiers, found, strict=True):
                 refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
+        except PassedOverError as error:
+            why = str(error)
+            refused.append(error.binary)
+        except ChangedError:
             continue
-        for tiers, candidate in zip(wanted.tiers, found, strict=True):
-            tiers.accept(candidate)
-        reason = "it was stored" if not rejection else f"{rejection}, and took the next"
-        return Loading(program, found, bool(refused), reason)
+        else:
+            reason = "it was stored" if not why else f"{why}, and took the next"
+            return Loading(program, found, rejected, reason)
 
 
 def _nearest(tiers: Tiers, key: str, refused: list[bytes | memoryview]) -> Found | None:
@@ -72,14 +75,24 @@ def _nearest(tiers: Tiers, key: str, refused: list[bytes | memoryview]) -> Found
 
 
 def _load(wanted: WantedProgram, found: tuple[Found, ...]) -> cl.Program:
+    guard = wanted.tiers[0].guard
+    if guard is None or all(candidate.program.proven for candidate in found):
+        return _take(wanted, found)
+    return guard.load([*zip(wanted.tiers, found, strict=True)], lambda: _take(wanted, found))
+
+
+def _take(wanted: WantedProgram, found: tuple[Found, ...]) -> cl.Program:
     identified = wanted.identified
     binaries = {
         tiers.fingerprint: candidate.program.binary
         for tiers, candidate in zip(wanted.tiers, found, strict=True)
     }
-    return opencl.load_from_binaries(
+    program = opencl.load_from_binaries(
         identified.request.context,
         identified.devices,
         [binaries[fingerprint] for fingerprint in identified.fingerprints],
         identified.driver_options,
     )
+    for tiers, candidate in zip(wanted.tiers, found, strict=True):
+        tiers.accept(candidate)
+    return program

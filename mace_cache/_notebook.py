@@ -1,0 +1,82 @@
+"""Where a cache keeps its notes: beside the programs, or else in a place of the user's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from mace_cache._notes import Note, is_marked, mark, take_note
+from mace_cache.config import user_cache_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["Notebook", "ProvenError"]
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_STATE = "mace_cache_state"
+
+
+class ProvenError(Exception):
+    """No note is needed: what it would be about is marked as proven."""
+
+
+class Notebook:
+    """Notes and marks in the first place where they can be made.
+
+    Args:
+        state_directory: where what must outlive a process is kept, or None where the storages have
+            no such place.
+        timeout: how long a note is waited for that another process holds, in seconds.
+    """
+
+    def __init__(self, state_directory: Path | None, timeout: float) -> None:
+        self._state_directory = state_directory
+        self._timeout = timeout
+        self._unusable: set[str] = set()
+
+    def take(self, name: str) -> Note | None:
+        """Take the note of a name; None where none can be made.
+
+        Raises:
+            ProvenError: the name is marked.
+            NoteBusyError: another process holds the note for too long.
+        """
+        return self._where_it_works(partial(self._take, name))
+
+    def mark(self, name: str) -> None:
+        """Remember that what has this name is proven."""
+        self._where_it_works(partial(mark, name=name))
+
+    def _take(self, name: str, place: str) -> Note:
+        if is_marked(place, name):
+            raise ProvenError(name)
+        return take_note(place, name, self._timeout)
+
+    def _where_it_works(self, action: Callable[[str], Answer]) -> Answer | None:
+        for place in _places(self._state_directory):
+            if place in self._unusable:
+                continue
+            try:
+                return action(place)
+            except (OSError, ValueError) as error:  # a path can hold what no path may
+                logger.debug("nothing can be noted in %s: %s", place, error)
+                self._unusable.add(place)
+        return None
+
+
+def _places(state_directory: Path | None) -> Iterator[str]:
+    if state_directory is not None:
+        yield os.fspath(state_directory)
+    own = user_cache_directory(_STATE)
+    if own is not None:
+        yield own
+    import tempfile  # noqa: PLC0415 (hardly ever needed)
+
+    yield os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}")

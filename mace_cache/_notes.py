@@ -1,0 +1,228 @@
+"""Notes on disk that say what is being tried, and show when whoever tried it has died.
+
+A note is a file in ``guard/``, held under a lock that the kernel releases with its process. While a
+binary is loaded it is named by what it is about; what goes on after that (``watch``) has a name of
+its own, so that others may load the binary too. A note that nobody holds and that nobody has put to
+rest was left by a process that died. An empty one was never begun.
+
+``fcntl`` and not ``filelock``: its import would cost more than all that a guarded load does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import stat
+import time
+from contextlib import suppress
+
+from mace_cache._filesystem import open_directory, tolerant_unlink
+
+__all__ = ["MOST_DEATHS", "Note", "NoteBusyError", "is_marked", "mark", "take_note"]
+
+logger = logging.getLogger(__name__)
+
+MOST_DEATHS = 3  # of what so many processes in a row died with, nothing more is tried
+
+_NOTES = "guard"
+_MARKS = "proven"
+_ENDED = -1  # instead of a descriptor
+_MOST_MARKS = 4096
+_POLL_INTERVAL = 0.005  # seconds
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CONTENT = re.compile(rb"([0-9])([LWR])")  # deaths; loading, watched, at rest
+
+_held: set[int] = set()  # descriptors
+
+
+class NoteBusyError(Exception):
+    """Another process holds the note, for longer than it was waited for."""
+
+
+class Note:
+    """A note that this process holds; made by `take_note`.
+
+    Args:
+        place: the directory that ``guard/`` is in.
+        name: the note's file.
+        descriptor: the open file, locked.
+
+    Attributes:
+        deaths: how many processes in a row have died with what it is about.
+        died: what a process was doing with it when it died, if that is new: ``loading`` or
+            ``using``; otherwise nothing.
+        in_use: whether other processes have loaded it, and go on living.
+    """
+
+    def __init__(self, place: str, name: str, descriptor: int) -> None:
+        self._place = place
+        self._name = name
+        self._descriptor = descriptor
+        deaths, state = _read(descriptor)
+        # What a process died in while it was loaded is to blame; later on it may be something else.
+        self.deaths = {"L": MOST_DEATHS, "W": min(deaths + 1, MOST_DEATHS)}.get(state, deaths)
+        self.died = {"L": "loading", "W": "using"}.get(state, "")
+        self.in_use = False
+        self._watching = False
+
+    def allocate(self) -> None:
+        """See that there is room for what will be noted.
+
+        Raises:
+            OSError: there is none.
+        """
+        if not os.fstat(self._descriptor).st_size:
+            os.pwrite(self._descriptor, b"0R", 0)
+
+    def begin(self) -> None:
+        """What the note is about is tried from now on, by nobody else meanwhile."""
+        with suppress(OSError):  # it would be found as if it had never begun
+            os.pwrite(self._descriptor, b"%dL" % self.deaths, 0)
+
+    def watch(self) -> None:
+        """It went well so far: others may try it at the same time, and the note is held on."""
+        if self._watching:
+            return
+        self._watching = True
+        name = f"{self._name}.{os.urandom(16).hex()}"
+        with suppress(OSError), open_directory(self._place, _NOTES) as directory:
+            os.pwrite(self._descriptor, b"%dW" % self.deaths, 0)
+            os.rename(self._name, name, src_dir_fd=directory, dst_dir_fd=directory)
+            self._name = name
+
+    def blame(self) -> None:
+        """What it is about took a process down: it isn't to be tried again."""
+        self.deaths = MOST_DEATHS
+
+    def end(self, deaths: int = 0) -> None:
+        """Let go of the note: it stays only where deaths are to be remembered."""
+        if self._descriptor not in _held:  # it is our parent's, or ended already
+            return
+        with suppress(OSError):  # where it can't be removed, it shows at least that nobody died
+            os.pwrite(self._descriptor, b"%dR" % deaths, 0)
+        if not deaths:
+            with suppress(OSError), open_directory(self._place, _NOTES) as directory:
+                tolerant_unlink(self._name, directory)
+        _close(self._descriptor)
+        self._descriptor = _ENDED
+
+    def add_watched(self) -> None:
+        """Take over the notes of processes that died after they had loaded it."""
+        with open_directory(self._place, _NOTES) as directory:
+            names = [name for name in os.listdir(directory) if name.startswith(self._name + ".")]
+            for name in names:
+                note = _lock(self._place, directory, name)
+                if note is None:
+                    self.in_use = True
+                else:
+                    self.deaths = max(self.deaths, note.deaths)
+                    self.died = self.died or note.died
+                    note.end()
+
+
+def take_note(place: str, name: str, timeout: float) -> Note:
+    """Take the note of that name: nobody else holds it then.
+
+    Args:
+        place: the directory that notes are kept in; made, private, where it is missing.
+        name: what the note is about: hexadecimal digits.
+        timeout: how long to wait for another process or thread that holds it, in seconds.
+
+    Raises:
+        NoteBusyError: it is held for longer.
+        OSError: nothing can be noted there, or locks don't work.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        with open_directory(place, _NOTES, create=True) as directory:
+            note = _lock(place, directory, name, os.O_CREAT)
+        if note is not None:
+            break
+        if time.monotonic() >= until:
+            raise NoteBusyError(f"another process was still loading its binary after {timeout:g} s")
+        time.sleep(_POLL_INTERVAL)
+    try:
+        note.allocate()
+        note.add_watched()
+    except BaseException:
+        note.end(note.deaths)
+        raise
+    return note
+
+
+def mark(place: str, name: str) -> None:
+    """Remember a name for good, in an empty file; of too many the oldest goes.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with open_directory(place, _NOTES, _MARKS, create=True) as directory:
+        os.close(os.open(name, _OPEN | os.O_CREAT, 0o600, dir_fd=directory))
+        names = os.listdir(directory)
+        if len(names) > _MOST_MARKS:
+            tolerant_unlink(min(names, key=lambda name: _modified(name, directory)), directory)
+
+
+def is_marked(place: str, name: str) -> bool:
+    """Whether that name is remembered."""
+    with suppress(OSError), open_directory(place, _NOTES, _MARKS) as directory:
+        return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    return False
+
+
+def _modified(name: str, directory: int) -> float:
+    with suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime
+    return time.time()
+
+
+def _lock(place: str, directory: int, name: str, create: int = 0) -> Note | None:
+    """Give the note if nobody holds it."""
+    try:
+        descriptor = os.open(name, _OPEN | create, 0o600, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    _held.add(descriptor)
+    try:
+        os.fchmod(descriptor, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        # Whoever held it may have renamed or removed it before it let go.
+        note = Note(place, name, descriptor) if _is_same(status, descriptor) else None
+    except (BlockingIOError, FileNotFoundError):
+        note = None
+    except BaseException:
+        _close(descriptor)
+        raise
+    if note is None:
+        _close(descriptor)
+    return note
+
+
+def _is_same(status: os.stat_result, descriptor: int) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.path.samestat(status, os.fstat(descriptor))
+
+
+def _close(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
+
+
+def _read(descriptor: int) -> tuple[int, str]:
+    content = _CONTENT.fullmatch(os.pread(descriptor, 3, 0))
+    return (int(content[1]), content[2].decode()) if content else (0, "R")
+
+
+def _let_go_in_a_forked_child() -> None:
+    # The lock is the parent's, and would outlive it with our copy of the descriptor.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_a_forked_child)
