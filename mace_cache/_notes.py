@@ -18,8 +18,12 @@ import re
 import stat
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import open_directory, tolerant_unlink
+from mace_cache._filesystem import open_directory, read_regular_file, tolerant_unlink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["MOST_DEATHS", "Note", "NoteBusyError", "is_marked", "mark", "take_note"]
 
@@ -33,9 +37,13 @@ _ENDED = -1  # instead of a descriptor
 _MOST_MARKS = 4096
 _POLL_INTERVAL = 0.005  # seconds
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CONTENT = re.compile(rb"([0-9])([LWR])")  # deaths; loading, watched, at rest
+# Deaths; loading, watched, at rest; and whose it is, to tell what a process died of.
+_CONTENT = re.compile(rb"([0-9])([LWR])([0-9a-f]{16})")
+_LONGEST = 19
+_NOBODY = "0" * 16
 
 _held: set[int] = set()  # descriptors
+_process = os.urandom(8).hex()  # this one; not its number, which another may get
 
 
 class NoteBusyError(Exception):
@@ -54,6 +62,7 @@ class Note:
         deaths: how many processes in a row have died with what it is about.
         died: what a process was doing with it when it died, if that is new: ``loading`` or
             ``using``; otherwise nothing.
+        owner: which process has last noted something.
         in_use: whether other processes have loaded it, and go on living.
     """
 
@@ -61,7 +70,7 @@ class Note:
         self._place = place
         self._name = name
         self._descriptor = descriptor
-        deaths, state = _read(descriptor)
+        deaths, state, self.owner = _parse(os.pread(descriptor, _LONGEST, 0))
         # What a process died in while it was loaded is to blame; later on it may be something else.
         self.deaths = {"L": MOST_DEATHS, "W": min(deaths + 1, MOST_DEATHS)}.get(state, deaths)
         self.died = {"L": "loading", "W": "using"}.get(state, "")
@@ -75,12 +84,12 @@ class Note:
             OSError: there is none.
         """
         if not os.fstat(self._descriptor).st_size:
-            os.pwrite(self._descriptor, b"0R", 0)
+            self._write("R", _process)
 
     def begin(self) -> None:
         """What the note is about is tried from now on, by nobody else meanwhile."""
         with suppress(OSError):  # it would be found as if it had never begun
-            os.pwrite(self._descriptor, b"%dL" % self.deaths, 0)
+            self._write("L", _process)
 
     def watch(self) -> None:
         """It went well so far: others may try it at the same time, and the note is held on."""
@@ -89,20 +98,23 @@ class Note:
         self._watching = True
         name = f"{self._name}.{os.urandom(16).hex()}"
         with suppress(OSError), open_directory(self._place, _NOTES) as directory:
-            os.pwrite(self._descriptor, b"%dW" % self.deaths, 0)
+            self._write("W", _process)
             os.rename(self._name, name, src_dir_fd=directory, dst_dir_fd=directory)
             self._name = name
 
     def blame(self) -> None:
         """What it is about took a process down: it isn't to be tried again."""
         self.deaths = MOST_DEATHS
+        if self.owner == _process:  # which lives: it was a child of its own
+            self.owner = _NOBODY
 
     def end(self, deaths: int = 0) -> None:
         """Let go of the note: it stays only where deaths are to be remembered."""
+        self.deaths = deaths
         if self._descriptor not in _held:  # it is our parent's, or ended already
             return
         with suppress(OSError):  # where it can't be removed, it shows at least that nobody died
-            os.pwrite(self._descriptor, b"%dR" % deaths, 0)
+            self._write("R", self.owner)
         if not deaths:
             with suppress(OSError), open_directory(self._place, _NOTES) as directory:
                 tolerant_unlink(self._name, directory)
@@ -112,15 +124,19 @@ class Note:
     def add_watched(self) -> None:
         """Take over the notes of processes that died after they had loaded it."""
         with open_directory(self._place, _NOTES) as directory:
-            names = [name for name in os.listdir(directory) if name.startswith(self._name + ".")]
-            for name in names:
+            names = os.listdir(directory)
+            for name in [name for name in names if name.startswith(self._name + ".")]:
                 note = _lock(self._place, directory, name)
                 if note is None:
                     self.in_use = True
-                else:
-                    self.deaths = max(self.deaths, note.deaths)
+                    continue
+                if note.owner not in _whose_death_is_known(names, directory):
+                    self.deaths, self.owner = max(self.deaths, note.deaths), note.owner
                     self.died = self.died or note.died
-                    note.end()
+                note.end()
+
+    def _write(self, state: str, owner: str) -> None:
+        os.pwrite(self._descriptor, f"{self.deaths}{state}{owner}".encode(), 0)
 
 
 def take_note(place: str, name: str, timeout: float) -> Note:
@@ -213,13 +229,25 @@ def _close(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _read(descriptor: int) -> tuple[int, str]:
-    content = _CONTENT.fullmatch(os.pread(descriptor, 3, 0))
-    return (int(content[1]), content[2].decode()) if content else (0, "R")
+def _parse(content: bytes) -> tuple[int, str, str]:
+    found = _CONTENT.fullmatch(content)
+    return (int(found[1]), found[2].decode(), found[3].decode()) if found else (0, "R", _process)
+
+
+def _whose_death_is_known(names: list[str], directory: int) -> Iterator[str]:
+    """Give the processes of which it is known what they died of."""
+    for name in [name for name in names if "." not in name]:
+        with suppress(OSError):
+            content, _ = read_regular_file(name, directory, _LONGEST)
+            deaths, state, owner = _parse(content)
+            if state == "L" or deaths == MOST_DEATHS:
+                yield owner
 
 
 def _let_go_in_a_forked_child() -> None:
     # The lock is the parent's, and would outlive it with our copy of the descriptor.
+    global _process  # noqa: PLW0603 (it is another one now)
+    _process = os.urandom(8).hex()
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -125,6 +125,23 @@ def test_who_died_later_is_counted(place: str) -> None:
     assert take_note(place, NAME, 1).deaths == 0
 
 
+def test_what_a_process_died_of(place: str) -> None:
+    """What it had loaded before and still watched is not to blame."""
+    code = """
+for name in ("aa", "bb"):
+    note = take_note(arguments[0], name, 1)
+    note.begin()
+    note.watch()
+take_note(arguments[0], "cc", 1).begin()
+"""
+    die(code, place)
+    assert take_note(place, "aa", 1).died == ""
+    culprit = take_note(place, "cc", 1)
+    assert culprit.died == "loading"
+    culprit.end(culprit.deaths)
+    assert take_note(place, "bb", 1).died == ""
+
+
 def test_a_note_that_was_never_begun(place: str) -> None:
     """Who dies between making a note and beginning has tried nothing."""
     die("take_note(arguments[0], arguments[1], 1)", place, NAME)
@@ -132,7 +149,9 @@ def test_a_note_that_was_never_begun(place: str) -> None:
     assert take_note(place, NAME, 1).died == ""
 
 
-@pytest.mark.parametrize("content", [b"nonsense", b"9", b"xL", b"1L1", bytes(5000)])
+@pytest.mark.parametrize(
+    "content", [b"nonsense", b"9", b"xL", b"1L", bytes(5000), b"1L" + b"0" * 17]
+)
 def test_a_garbled_note_counts_as_none(place: str, content: bytes) -> None:
     """What no process has written says nothing."""
     take_note(place, NAME, 1).end(1)
@@ -317,7 +336,7 @@ def test_an_entry_that_goes_meanwhile(
     context: cl.Context, entry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What isn't stored any more when the note is ours is looked for again."""
-    real = _notebook.take_note
+    real = take_note
 
     def take(*arguments: Any) -> _notes.Note:
         entry.unlink(missing_ok=True)

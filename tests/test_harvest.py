@@ -317,9 +317,10 @@ def test_only_builds_postpone_it(context: cl.Context, monkeypatch: pytest.Monkey
         for source, so_far in ((SOURCE, 1), (make_source("another"), 2), (SOURCE, 2)):
             cache.build(context, source)
             assert len(events) == so_far
-    with ProgramCache() as cache:
-        cache.build(context, SOURCE)
-    assert len(events) == 2
+    for _ in range(2):
+        with ProgramCache() as cache:
+            cache.build(context, SOURCE)
+        assert len(events) == 3, "what is stored is watched for a while when it is first loaded"
 
 
 def test_a_fault_in_the_quiet_moment(
