@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mace_cache._notes import Note, is_marked, mark, take_note
+from mace_cache._filesystem import open_directory, tolerant_unlink
+from mace_cache._notes import MARKS, NOTES, Note, is_marked, mark, take_note
 from mace_cache.config import user_cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Notebook", "ProvenError"]
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["Notebook", "ProvenError", "forget_notes", "note_name"]
 
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 _STATE = "mace_cache_state"
+_SHOWN_OF_STORAGE = 16  # digits
+_NAME = re.compile(r"[0-9a-f]{80}(\.[0-9a-f]{32})?")
 
 
 class ProvenError(Exception):
@@ -80,3 +87,38 @@ def _places(state_directory: Path | None) -> Iterator[str]:
     import tempfile  # noqa: PLC0415 (hardly ever needed)
 
     yield os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}")
+
+
+def note_name(storage: str, program: CompiledProgram) -> str:
+    """Name what notes are about: one binary, for one device.
+
+    Args:
+        storage: the storage name of the device's fingerprint.
+        program: the program.
+    """
+    import hashlib  # noqa: PLC0415 (loads OpenSSL, which not every start needs)
+
+    digest = hashlib.sha256(program.key.encode())
+    digest.update(program.binary)
+    return _prefix(storage) + digest.hexdigest()
+
+
+def forget_notes(place: str | os.PathLike[str], storage: str) -> None:
+    """Remove what is noted of a storage's programs.
+
+    Args:
+        place: the directory that notes are kept in.
+        storage: the storage's name.
+    """
+    prefix = _prefix(storage)
+    for below in ([NOTES], [NOTES, MARKS]):
+        with suppress(OSError), open_directory(place, *below) as directory:
+            for name in os.listdir(directory):
+                if name.startswith(prefix) and _NAME.fullmatch(name):
+                    tolerant_unlink(name, directory)
+
+
+def _prefix(storage: str) -> str:
+    import hashlib  # noqa: PLC0415 (as above)
+
+    return hashlib.sha256(os.fsencode(storage)).hexdigest()[:_SHOWN_OF_STORAGE]

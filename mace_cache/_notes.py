@@ -25,14 +25,23 @@ from mace_cache._filesystem import open_directory, read_regular_file, tolerant_u
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MOST_DEATHS", "Note", "NoteBusyError", "is_marked", "mark", "take_note"]
+__all__ = [
+    "MARKS",
+    "MOST_DEATHS",
+    "NOTES",
+    "Note",
+    "NoteBusyError",
+    "is_marked",
+    "mark",
+    "take_note",
+]
 
 logger = logging.getLogger(__name__)
 
 MOST_DEATHS = 3  # of what so many processes in a row died with, nothing more is tried
 
-_NOTES = "guard"
-_MARKS = "proven"
+NOTES = "guard"
+MARKS = "proven"
 _ENDED = -1  # instead of a descriptor
 _MOST_MARKS = 4096
 _POLL_INTERVAL = 0.005  # seconds
@@ -97,7 +106,7 @@ class Note:
             return
         self._watching = True
         name = f"{self._name}.{os.urandom(16).hex()}"
-        with suppress(OSError), open_directory(self._place, _NOTES) as directory:
+        with suppress(OSError), open_directory(self._place, NOTES) as directory:
             self._write("W", _process)
             os.rename(self._name, name, src_dir_fd=directory, dst_dir_fd=directory)
             self._name = name
@@ -116,14 +125,14 @@ class Note:
         with suppress(OSError):  # where it can't be removed, it shows at least that nobody died
             self._write("R", self.owner)
         if not deaths:
-            with suppress(OSError), open_directory(self._place, _NOTES) as directory:
+            with suppress(OSError), open_directory(self._place, NOTES) as directory:
                 tolerant_unlink(self._name, directory)
         _close(self._descriptor)
         self._descriptor = _ENDED
 
     def add_watched(self) -> None:
         """Take over the notes of processes that died after they had loaded it."""
-        with open_directory(self._place, _NOTES) as directory:
+        with open_directory(self._place, NOTES) as directory:
             names = os.listdir(directory)
             for name in [name for name in names if name.startswith(self._name + ".")]:
                 note = _lock(self._place, directory, name)
@@ -153,7 +162,7 @@ def take_note(place: str, name: str, timeout: float) -> Note:
     """
     until = time.monotonic() + timeout
     while True:
-        with open_directory(place, _NOTES, create=True) as directory:
+        with open_directory(place, NOTES, create=True) as directory:
             note = _lock(place, directory, name, os.O_CREAT)
         if note is not None:
             break
@@ -175,7 +184,7 @@ def mark(place: str, name: str) -> None:
     Raises:
         OSError: it can't be written.
     """
-    with open_directory(place, _NOTES, _MARKS, create=True) as directory:
+    with open_directory(place, NOTES, MARKS, create=True) as directory:
         os.close(os.open(name, _OPEN | os.O_CREAT, 0o600, dir_fd=directory))
         names = os.listdir(directory)
         if len(names) > _MOST_MARKS:
@@ -184,7 +193,7 @@ def mark(place: str, name: str) -> None:
 
 def is_marked(place: str, name: str) -> bool:
     """Whether that name is remembered."""
-    with suppress(OSError), open_directory(place, _NOTES, _MARKS) as directory:
+    with suppress(OSError), open_directory(place, NOTES, MARKS) as directory:
         return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     return False
 

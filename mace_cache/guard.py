@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mace_cache._notebook import Notebook
     from mace_cache._notes import Note
     from mace_cache._trial_process import TrialProcess
-    from mace_cache.program import CompiledProgram
     from mace_cache.tiers import Found, Tiers
 
     GuardMode = Literal["journal", "subprocess", "off"]
@@ -172,12 +171,12 @@ class Guard:
 
     def _begin(self, tiers: Tiers, found: Found) -> _Trial | None:
         """Begin the trial of a binary, if it needs one."""
-        from mace_cache._notebook import ProvenError  # noqa: PLC0415 (few starts need it)
+        from mace_cache._notebook import ProvenError, note_name  # noqa: PLC0415 (few starts need it)
         from mace_cache._notes import NoteBusyError  # noqa: PLC0415 (as above)
 
         if found.program.proven:
             return None
-        name = _name(tiers.fingerprint.storage_name, found.program)
+        name = note_name(tiers.fingerprint.storage_name, found.program)
         try:
             note = self._notes().take(name)
         except ProvenError:
@@ -263,11 +262,3 @@ def _drop(trial: _Trial) -> None:
     dropped = trial.tiers.drop(trial.found)
     if trial.note is not None and not dropped:
         trial.note.blame()
-
-
-def _name(storage: str, program: CompiledProgram) -> str:
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
-    digest = hashlib.sha256(f"{storage}\0{program.key}\0".encode())
-    digest.update(program.binary)
-    return digest.hexdigest()

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mace_cache import Origin, ProgramCache, _notebook, _notes, guard, opencl
+from mace_cache._notebook import forget_notes, note_name
 from mace_cache._notes import MOST_DEATHS, NoteBusyError, is_marked, mark, take_note
 from mace_cache._report import forget_reported
 from mace_cache._trial_process import TrialProcess
 from mace_cache._warm_process import WorkerProcess
 from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import fingerprint
+from mace_cache.program import CompiledProgram
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.warm import warm_cache
 from tests.helpers import (
@@ -228,6 +230,18 @@ def test_notes_are_private(place: str) -> None:
     found = list(Path(place).rglob("*"))
     assert {path.stat().st_mode & 0o7777 for path in found if path.is_dir()} == {0o700}
     assert {path.stat().st_mode & 0o7777 for path in found if path.is_file()} == {0o600}
+
+
+def test_notes_are_forgotten_storage_by_storage(place: str) -> None:
+    """`clear` starts anew: with the notes and marks of its storage, and no other file."""
+    program = CompiledProgram("a" * 64, "", b"binary")
+    mine, other = note_name("mine", program), note_name("other", program)
+    for name in (mine, other, f"{mine}.bak"):
+        take_note(place, name, 1).end(1)
+        mark(place, name)
+    forget_notes(place, "mine")
+    assert notes(place) == sorted([other, f"{mine}.bak", "proven"])
+    assert [is_marked(place, name) for name in (mine, other)] == [False, True]
 
 
 def test_marks_are_kept_within_bounds(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
