@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     GuardMode = Literal["journal", "subprocess", "off"]
 
-__all__ = ["ChangedError", "Guard", "PassedOverError", "make_guard"]
+__all__ = ["BusyError", "ChangedError", "Guard", "PassedOverError", "make_guard"]
 
 # Families that compile at a kernel's creation or first launch (docs/drivers.md): these are guarded
 # too. To create kernels once more would cost as much again on rusticl.
@@ -46,6 +46,10 @@ class PassedOverError(Exception):
     def __init__(self, reason: str, binary: bytes | memoryview) -> None:
         super().__init__(reason)
         self.binary = binary
+
+
+class BusyError(PassedOverError):
+    """Another process is just loading it, and takes too long."""
 
 
 class ChangedError(Exception):
@@ -182,7 +186,7 @@ class Guard:
         except ProvenError:
             return None
         except NoteBusyError as error:
-            raise PassedOverError(str(error), found.program.binary) from None
+            raise BusyError(str(error), found.program.binary) from None
         trial = _Trial(tiers, found, name, note)
         try:
             if note is not None and self._examine(note, trial):

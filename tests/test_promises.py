@@ -645,7 +645,6 @@ def test_promise_4_a_storage_that_only_reads(
     before = snapshot(cache_directory)
     for arguments in (
         {"read_only": True},
-        {"url": f"dir:{tmp_path}/none?read_only=1", "binary_paths": [str(shipped)]},
         {"storage_path": str(tmp_path / "own"), "binary_paths": [str(shipped)]},
     ):
         shutil.rmtree(tmp_path / "xdg", ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
 from mace_cache.explanation import Origin
-from mace_cache.guard import PassedOverError
+from mace_cache.guard import BusyError, PassedOverError
 from mace_cache.tiers import Found
 
 if TYPE_CHECKING:
@@ -75,8 +75,12 @@ def finalise(programs: Sequence[Harvested]) -> None:
         for harvested, code in zip(alike, finalise_all(texts, device), strict=True):
             if code is None:  # a later process may have more luck
                 continue
-            native = replace(harvested.stored, binary=code)
-            if _is_the_same(harvested, native):
+            native = replace(harvested.stored, binary=code, proven=False)
+            try:
+                same = _is_the_same(harvested, native)
+            except BusyError:  # another process is at it
+                continue
+            if same:
                 harvested.tiers.insert(native)
                 harvested.tiers.prove(native)
             elif harvested.tiers.holds(harvested.stored):
@@ -94,6 +98,8 @@ def _is_the_same(harvested: Harvested, native: CompiledProgram) -> bool:
         else:
             found = Found(native, Origin.SOURCE, str(tiers), own=False)
             loaded = tiers.guard.load([(tiers, found)], lambda: _load(harvested, native))
+    except BusyError:
+        raise
     except (BinaryRejectedError, PassedOverError) as error:
         logger.debug("native code isn't stored: %s", error)
         return False
