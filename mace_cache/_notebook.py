@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._filesystem import open_directory, tolerant_unlink
-from mace_cache._notes import MARKS, NOTES, Note, is_marked, mark, take_note
+from mace_cache._notes import MARKS, NOTES, Note, keep_within_bounds, take_note
 from mace_cache.config import user_cache_directory
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
     from mace_cache.program import CompiledProgram
 
-__all__ = ["Notebook", "ProvenError", "forget_notes", "note_name"]
+__all__ = ["Notebook", "ProvenError", "forget_notes", "is_marked", "mark", "note_name"]
 
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 _STATE = "mace_cache_state"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN_OF_STORAGE = 16  # digits
 _NAME = re.compile(r"[0-9a-f]{80}(\.[0-9a-f]{32})?")
 
@@ -116,6 +118,24 @@ def forget_notes(place: str | os.PathLike[str], storage: str) -> None:
             for name in os.listdir(directory):
                 if name.startswith(prefix) and _NAME.fullmatch(name):
                     tolerant_unlink(name, directory)
+
+
+def mark(place: str, name: str) -> None:
+    """Remember a name for good, in an empty file; of too many the oldest goes.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with open_directory(place, NOTES, MARKS, create=True) as directory:
+        os.close(os.open(name, _CREATE, 0o600, dir_fd=directory))
+        keep_within_bounds(os.listdir(directory), directory)
+
+
+def is_marked(place: str, name: str) -> bool:
+    """Whether that name is remembered."""
+    with suppress(OSError), open_directory(place, NOTES, MARKS) as directory:
+        return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    return False
 
 
 def _prefix(storage: str) -> str:

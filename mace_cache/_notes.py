@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import re
 import stat
@@ -31,19 +30,16 @@ __all__ = [
     "NOTES",
     "Note",
     "NoteBusyError",
-    "is_marked",
-    "mark",
+    "keep_within_bounds",
     "take_note",
 ]
-
-logger = logging.getLogger(__name__)
 
 MOST_DEATHS = 3  # of what so many processes in a row died with, nothing more is tried
 
 NOTES = "guard"
 MARKS = "proven"
 _ENDED = -1  # instead of a descriptor
-_MOST_MARKS = 4096
+_MOST = 4096  # files in a directory
 _POLL_INTERVAL = 0.005  # seconds
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Deaths; loading, watched, at rest; and whose it is, to tell what a process died of.
@@ -134,6 +130,7 @@ class Note:
         """Take over the notes of processes that died after they had loaded it."""
         with open_directory(self._place, NOTES) as directory:
             names = os.listdir(directory)
+            keep_within_bounds([name for name in names if name != MARKS], directory)
             for name in [name for name in names if name.startswith(self._name + ".")]:
                 note = _lock(self._place, directory, name)
                 if note is None:
@@ -178,24 +175,15 @@ def take_note(place: str, name: str, timeout: float) -> Note:
     return note
 
 
-def mark(place: str, name: str) -> None:
-    """Remember a name for good, in an empty file; of too many the oldest goes.
+def keep_within_bounds(names: list[str], directory: int) -> None:
+    """Remove the oldest of too many files.
 
-    Raises:
-        OSError: it can't be written.
+    Args:
+        names: the files' names.
+        directory: the open directory that they are in.
     """
-    with open_directory(place, NOTES, MARKS, create=True) as directory:
-        os.close(os.open(name, _OPEN | os.O_CREAT, 0o600, dir_fd=directory))
-        names = os.listdir(directory)
-        if len(names) > _MOST_MARKS:
-            tolerant_unlink(min(names, key=lambda name: _modified(name, directory)), directory)
-
-
-def is_marked(place: str, name: str) -> bool:
-    """Whether that name is remembered."""
-    with suppress(OSError), open_directory(place, NOTES, MARKS) as directory:
-        return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-    return False
+    if len(names) > _MOST:
+        tolerant_unlink(min(names, key=lambda name: _modified(name, directory)), directory)
 
 
 def _modified(name: str, directory: int) -> float:
@@ -258,7 +246,8 @@ def _let_go_in_a_forked_child() -> None:
     global _process  # noqa: PLW0603 (it is another one now)
     _process = os.urandom(8).hex()
     for descriptor in _held:
-        os.close(descriptor)
+        with suppress(OSError):  # a thread was just closing it
+            os.close(descriptor)
     _held.clear()
 
 

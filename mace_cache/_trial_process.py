@@ -66,7 +66,8 @@ class TrialProcess:
             worker.close()
 
     def _sees(self, device: str) -> bool:
-        if device not in self._seen or self._worker is None:
+        seen = self._seen.get(device)
+        if seen is None or (seen and self._worker is None):
             try:
                 self._seen[device] = self._ask({"open": device})
             except (WorkerDiedError, OSError) as error:

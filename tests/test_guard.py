@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mace_cache import Origin, ProgramCache, _notebook, _notes, guard, opencl
-from mace_cache._notebook import forget_notes, note_name
-from mace_cache._notes import MOST_DEATHS, NoteBusyError, is_marked, mark, take_note
+from mace_cache._notebook import forget_notes, is_marked, mark, note_name
+from mace_cache._notes import MOST_DEATHS, NoteBusyError, take_note
 from mace_cache._report import forget_reported
 from mace_cache._trial_process import TrialProcess
 from mace_cache._warm_process import WorkerProcess
@@ -244,13 +244,19 @@ def test_notes_are_forgotten_storage_by_storage(place: str) -> None:
     assert [is_marked(place, name) for name in (mine, other)] == [False, True]
 
 
-def test_marks_are_kept_within_bounds(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_and_marks_are_kept_within_bounds(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest goes for the newest."""
-    monkeypatch.setattr(_notes, "_MOST_MARKS", 3)
-    for number in range(5):
+    monkeypatch.setattr(_notes, "_MOST", 3)
+    for number in range(6):
         mark(place, f"{number:x}")
         os.utime(Path(place, "guard", "proven", f"{number:x}"), (number, number))
-    assert [is_marked(place, f"{number:x}") for number in range(5)] == [False] * 2 + [True] * 3
+        take_note(place, f"{number:x}", 1).end(1)
+        os.utime(Path(place, "guard", f"{number:x}"), (number, number))
+        os.utime(Path(place, "guard", "proven"), (0, 0))
+    assert [is_marked(place, f"{number:x}") for number in range(6)] == [False] * 3 + [True] * 3
+    assert notes(place) == ["3", "4", "5", "proven"]
 
 
 # Binaries until they are proven.
@@ -358,6 +364,18 @@ def test_an_entry_that_goes_meanwhile(
 
     monkeypatch.setattr(_notebook, "take_note", take)
     assert build(context) == (Origin.SOURCE, "no tier has it")
+
+
+def test_a_forked_child_proves_nothing(
+    context: cl.Context, entry: Path, cache_directory: Path
+) -> None:
+    """It has no quiet moment in which that could be done, and writes nothing: no note stays."""
+    with ProgramCache() as cache:
+        assert cache._unwritten.guard is not None
+        cache._unwritten.guard._process = cache._unwritten._process = -1  # as after a fork
+        assert cache.explain(cache.build(context, SOURCE)).origin is Origin.STORAGE
+    assert notes(cache_directory / "v1") == []
+    assert not is_proven(entry)
 
 
 def test_a_rejected_binary_did_not_crash(

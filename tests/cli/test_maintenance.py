@@ -6,8 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NoReturn
 
-from mace_cache._notebook import note_name
-from mace_cache._notes import mark
+from mace_cache._notebook import mark, note_name
 from mace_cache.rejections import Rejections
 from mace_cache.statistics import Counts, StatisticsFile
 from tests.cli.conftest import (
