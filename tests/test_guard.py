@@ -390,9 +390,10 @@ def test_a_rejected_binary_did_not_crash(
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.ESTALE])
 def test_where_locks_do_not_work(
-    context: cl.Context, entry: Path, monkeypatch: pytest.MonkeyPatch, error: int
+    context: cl.Context, entry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int
 ) -> None:
     """It goes on without the guard."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def fail(*_arguments: object) -> None:
         raise OSError(error, os.strerror(error))
