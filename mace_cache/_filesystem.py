@@ -25,8 +25,10 @@ __all__ = [
     "check_private",
     "descend",
     "open_directory",
+    "open_regular_file",
     "private_directory",
     "publish",
+    "read_all",
     "read_regular_file",
     "temporary_file",
     "tolerant_unlink",
@@ -157,22 +159,38 @@ def read_regular_file(
         NotRegularFileError: something else stands there.
         OSError: it can't be read.
     """
+    descriptor, status = open_regular_file(path, directory)
+    try:
+        return read_all(descriptor, min(status.st_size, largest + 1)), status
+    finally:
+        os.close(descriptor)
+
+
+def open_regular_file(path: Path, directory: int | None = None) -> tuple[int, os.stat_result]:
+    """Open a file as `read_regular_file` does, and raise as it does.
+
+    Returns:
+        The file's descriptor, to be closed by the caller, and its status.
+    """
     try:
         descriptor = os.open(path, _READ, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
             raise NotRegularFileError(path) from error
         raise
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotRegularFileError(path)
-        return _read_all(descriptor, min(status.st_size, largest + 1)), status
-    finally:
-        os.close(descriptor)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status
+    os.close(descriptor)
+    raise NotRegularFileError(path)
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
+def read_all(descriptor: int, size: int) -> bytes:
+    """Read so many bytes from an open file, or what there is.
+
+    Raises:
+        OSError: it can't be read.
+    """
     data = os.read(descriptor, size)
     if len(data) == size:
         return data

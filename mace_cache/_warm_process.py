@@ -60,7 +60,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._output,
             )
-        except OSError:
+        except BaseException:
             self._output.close()
             raise
 

@@ -5,6 +5,7 @@ It reads a message a line and answers each with a line; ``_warm_process`` is the
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 
 import pyopencl as cl
 
+from mace_cache import opencl
 from mace_cache.cache import ProgramCache
-from mace_cache.errors import FingerprintError
-from mace_cache.explanation import Origin
+from mace_cache.errors import BinaryRejectedError, FingerprintError
+from mace_cache.explanation import Explanation, Origin
 from mace_cache.fingerprint import fingerprint
 from mace_cache.library import launch_once
 from mace_cache.manifest import Argument, Launch
@@ -31,7 +33,7 @@ def main() -> None:
     worker = _Worker()
     for line in sys.stdin:
         message = json.loads(line)
-        answer = worker.list_devices() if message is None else worker.warm(message)
+        answer = worker.answer(message)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -42,6 +44,33 @@ class _Worker:
     def __init__(self) -> None:
         self._queues: dict[str, cl.CommandQueue] = {}
         self._caches: dict[str, ProgramCache] = {}
+
+    def answer(self, message: dict[str, Any] | None) -> Any:
+        """Do what a message asks for."""
+        if message is None:
+            return self.list_devices()
+        if "open" in message:
+            return self.open(message["open"])
+        return self.try_loading(message) if "try" in message else self.warm(message)
+
+    def open(self, name: str) -> bool:
+        """Make a device ready, by its storage name, and tell whether it is there."""
+        if not any(_identify(device)["name"] == name for device in _all_devices()):
+            return False
+        self._queue(name)
+        return True
+
+    def try_loading(self, task: dict[str, Any]) -> tuple[str, str] | None:
+        """Load a binary and create its kernels; tell the status and the call of a rejection."""
+        context = self._queue(task["try"]).context
+        binary = base64.b64decode(task["binary"])
+        options = task["options"].encode("utf-8", "surrogateescape")
+        try:
+            program = opencl.load_from_binaries(context, context.devices, [binary], options)
+        except BinaryRejectedError as error:
+            return error.status, error.routine
+        opencl.create_kernels(program, task["kernels"])
+        return None
 
     def list_devices(self) -> list[dict[str, str]]:
         """Tell the storage name of every device, or why it has none."""
@@ -59,17 +88,17 @@ class _Worker:
 
     def _warm(self, cache: ProgramCache, task: dict[str, Any]) -> tuple[str, str]:
         queue = self._queue(task["device"])
-        program = cache.build(queue.context, task["source"], task["options"])
-        explanation = cache.explain(program)
+        program, explanation = _use(cache, queue, task)
         if not explanation.key:
             return "skipped", explanation.reason
-        for launch in task["launches"]:
-            launch_once(program, queue, _launch(launch))
-        if explanation.origin is not Origin.SOURCE and cache.is_stored(program):
-            return "present", ""
-        cache.close()  # a flush would do, but not in a rehearsal
         if not cache.is_stored(program):
             return "failed", f"it was built, but could not be stored in {cache.factory}"
+        if explanation.origin is not Origin.SOURCE:
+            return "present", ""
+        if not cache.settings.rebuilding:  # An application's first start finds it proven.
+            _program, explanation = _use(cache, queue, task)
+            if explanation.origin is Origin.SOURCE:
+                return "failed", f"it was built, but can't be loaded: {explanation.reason}"
         return "built", ""
 
     def _queue(self, name: str) -> cl.CommandQueue:
@@ -83,6 +112,19 @@ class _Worker:
         if identity not in self._caches:
             self._caches[identity] = ProgramCache(**arguments)
         return self._caches[identity]
+
+
+def _use(
+    cache: ProgramCache, queue: cl.CommandQueue, task: dict[str, Any]
+) -> tuple[cl.Program, Explanation]:
+    """Build or load a program, launch it and let go of it."""
+    program = cache.build(queue.context, task["source"], task["options"])
+    explanation = cache.explain(program)
+    if explanation.key:
+        for launch in task["launches"]:
+            launch_once(program, queue, _launch(launch))
+        cache.close()  # a flush would do, but not in a rehearsal
+    return program, explanation
 
 
 def _all_devices() -> list[cl.Device]:

@@ -20,6 +20,7 @@ from mace_cache.building import Builder
 from mace_cache.config import parse_seconds, read_settings
 from mace_cache.errors import ConfigurationError
 from mace_cache.flights import Flights
+from mace_cache.guard import make_guard
 from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper
 from mace_cache.records import record_of
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mace_cache.explanation import Explanation
+    from mace_cache.guard import GuardMode
     from mace_cache.harvest.policy import HarvestPolicy
     from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
@@ -78,6 +80,9 @@ class ProgramCache:
         exit_timeout: for how many seconds the exit of the process may be held up by writing.
         max_retries: after so many binaries of one fingerprint that its driver rejects in a row the
             cache steps aside for that fingerprint.
+        guard: what is done so that a binary which crashes the driver takes down one process at
+            most: ``journal``, a note on disk while a binary is loaded that wasn't before;
+            ``subprocess``, a child process that loads it first; ``off``, nothing.
 
     Attributes:
         settings: what the cache was told.
@@ -104,6 +109,7 @@ class ProgramCache:
         harvest_after: float = 10.0,
         exit_timeout: float = 60.0,
         max_retries: int = 3,
+        guard: GuardMode = "journal",
     ) -> None:
         check_policy(harvest)
         self.settings = read_settings(storage_path, max_size, read_only)
@@ -138,7 +144,8 @@ class ProgramCache:
         rehearsed = self.settings.record is not None
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
-        self._unwritten = Unwritten(statistics_directory, quiet)
+        own_guard = make_guard(guard, self.factory.state_directory, self.settings.lock_timeout)
+        self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
         make_tiers = partial(
             Tiers,
             factory=self.factory,
@@ -147,6 +154,7 @@ class ProgramCache:
             max_retries=max_retries,
             recache=bool(self.settings.rebuilding),
             counts=self._unwritten.counts,
+            guard=own_guard,
         )
         keeper = Keeper(self._resident, self._unwritten, harvest)
         self._builder = Builder(
@@ -339,6 +347,8 @@ class ProgramCache:
         """Wait for what `build_async` has begun, flush, and let go of the programs in memory."""
         self._background.wait()
         self._unwritten.flush()
+        if self._unwritten.guard is not None:
+            self._unwritten.guard.close()
         self._resident.clear()
 
     def __enter__(self) -> Self:

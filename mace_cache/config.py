@@ -25,6 +25,7 @@ __all__ = [
     "parse_seconds",
     "parse_size",
     "read_settings",
+    "user_cache_directory",
 ]
 
 logger = logging.getLogger(__name__)
@@ -165,12 +166,17 @@ def _cache_directory(argument: str | os.PathLike[str] | None) -> str | None:
     directory = os.fspath(argument) if argument is not None else os.environ.get("MACE_CACHE_DIR")
     if directory:
         return os.path.abspath(os.path.expanduser(directory))
+    return user_cache_directory("mace_cache")
+
+
+def user_cache_directory(name: str) -> str | None:
+    """Give the directory of that name among the user's caches, or None where there is no home."""
     import platformdirs  # noqa: PLC0415 (kept out of the import of the package)
 
     # Without a home there is no absolute answer, and a relative one would litter any directory:
     # older releases of platformdirs give one, newer ones raise.
     try:
-        found = platformdirs.user_cache_dir("mace_cache", appauthor=False)
+        found = platformdirs.user_cache_dir(name, appauthor=False)
     except RuntimeError:
         return None
     return found if os.path.isabs(found) else None

@@ -72,6 +72,9 @@ class Keeper:
         explanation = make_explanation(request, origin, loading.reason, resident)
         self._unwritten.counts.hits += 1
         self._unwritten.counts.seconds_saved += explanation.seconds_saved
+        guard = self._unwritten.guard
+        if guard is not None and guard.watched:
+            self._unwritten.prove_later()
         for tiers, found in zip(wanted.tiers, loading.loaded, strict=True):
             stored = Harvested(program, wanted, tiers, found.program)
             if can_be_finalised(stored) and found.own and tiers.accepts:

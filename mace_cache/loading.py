@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
+from mace_cache.guard import ChangedError, PassedOverError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,29 +68,31 @@ def load(reading: Reading) -> Loading:
         reading: the program, with the nearest binary of each fingerprint.
     """
     wanted = reading.wanted
-    refused: list[
-        bytes | memoryview
-    ] = []  # not a set: hashing a binary takes as long as verifying it
-    rejection = ""  # not the error itself: its traceback would keep the cache alive
+    # Not a set: hashing a binary takes as long as verifying it.
+    refused: list[bytes | memoryview] = []
+    rejected, why = False, ""  # not the error itself: its traceback would keep the cache alive
     while True:
         found = tuple([candidate for candidate in reading.candidates if candidate is not None])
         if len(found) < len(reading.candidates) or not found:
-            reason = rejection or reading.fault or "no tier has it"
-            return Loading(None, (), bool(refused), reason)
+            reason = why or reading.fault or "no tier has it"
+            return Loading(None, (), rejected, reason)
         try:
             program = _load(wanted, found)
         except BinaryRejectedError as error:
             # Of several devices' binaries the driver doesn't say which one it means.
-            rejection = str(error)
+            rejected, why = True, str(error)
             for tiers, candidate in zip(wanted.tiers, found, strict=True):
                 refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
-            reading = read(wanted, refused)
-            continue
-        for tiers, candidate in zip(wanted.tiers, found, strict=True):
-            tiers.accept(candidate)
-        reason = "it was stored" if not rejection else f"{rejection}, and took the next"
-        return Loading(program, found, bool(refused), reason)
+        except PassedOverError as error:
+            why = str(error)
+            refused.append(error.binary)
+        except ChangedError:
+            pass
+        else:
+            reason = "it was stored" if not why else f"{why}, and took the next"
+            return Loading(program, found, rejected, reason)
+        reading = read(wanted, refused)
 
 
 def _nearest(tiers: Tiers, key: str, refused: Sequence[bytes | memoryview]) -> Found | None:
@@ -100,14 +103,24 @@ def _nearest(tiers: Tiers, key: str, refused: Sequence[bytes | memoryview]) -> F
 
 
 def _load(wanted: WantedProgram, found: tuple[Found, ...]) -> cl.Program:
+    guard = wanted.tiers[0].guard
+    if guard is None or all(candidate.program.proven for candidate in found):
+        return _take(wanted, found)
+    return guard.load([*zip(wanted.tiers, found, strict=True)], lambda: _take(wanted, found))
+
+
+def _take(wanted: WantedProgram, found: tuple[Found, ...]) -> cl.Program:
     identified = wanted.identified
     binaries = {
         tiers.fingerprint: candidate.program.binary
         for tiers, candidate in zip(wanted.tiers, found, strict=True)
     }
-    return opencl.load_from_binaries(
+    program = opencl.load_from_binaries(
         identified.request.context,
         identified.devices,
         [binaries[fingerprint] for fingerprint in identified.fingerprints],
         identified.driver_options,
     )
+    for tiers, candidate in zip(wanted.tiers, found, strict=True):
+        tiers.accept(candidate)
+    return program

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_from_source",
     "build_log",
+    "create_kernels",
     "device_info",
     "driver_options",
     "fetch_binaries",
@@ -159,6 +160,18 @@ def load_from_binaries(
     except cl.Error as error:
         raise BinaryRejectedError(status_of(error), error.routine) from error
     return program
+
+
+def create_kernels(program: cl.Program, names: Sequence[str]) -> None:
+    """Create a built program's kernels once, and let go of them.
+
+    One that can't be created is passed over: its user will see the error.
+    """
+    for name in names:
+        try:
+            cl.Kernel(program, name)
+        except cl.Error:
+            continue
 
 
 def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["CompiledProgram", "is_key"]
 
@@ -31,6 +31,8 @@ class CompiledProgram:
             be explained.
         created: when it was built, in seconds since 1970.
         final: whether it is known that finalising the binary doesn't do: it stays as it is.
+        proven: whether a driver has loaded this very binary on this fingerprint, and the process
+            lived: storages say so of what they find (``guard.py``), and no file holds it.
     """
 
     key: str
@@ -43,3 +45,8 @@ class CompiledProgram:
     components: tuple[tuple[str, str], ...] = ()
     created: float = 0.0
     final: bool = False
+    proven: bool = field(default=False, compare=False)
+
+    def count_as_proven(self) -> None:
+        """Say that it is proven: for the storage that has just read it."""
+        object.__setattr__(self, "proven", True)  # a copy would cost every warm build 3 us

@@ -33,6 +33,7 @@ class Counts:
         misses: programs built from source since no tier had them.
         rebuilds: programs built from source since a driver rejected their binary.
         bypasses: programs that can't be cached, or for which the cache had stepped aside.
+        crashes: programs dropped since a process had died while it loaded them or first used them.
         stored: binaries written.
         evictions: programs removed to keep within the size.
         failures: storage faults and damaged files that were passed over.
@@ -44,6 +45,7 @@ class Counts:
     misses: int = 0
     rebuilds: int = 0
     bypasses: int = 0
+    crashes: int = 0
     stored: int = 0
     evictions: int = 0
     failures: int = 0

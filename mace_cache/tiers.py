@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mace_cache.errors import BinaryRejectedError
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.guard import Guard
     from mace_cache.reuse import ReusePolicy
     from mace_cache.statistics import Counts
     from mace_cache.storage.base import KVStorage, KVStorageFactory
@@ -69,6 +71,7 @@ class Tiers:
         max_retries: after so many rejections in a row nothing more is loaded or written.
         recache: whether what is stored is passed over, to be built and written again.
         counts: where faults and writes are counted.
+        guard: what loads binaries that aren't proven; None where they are loaded like others.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class Tiers:
         max_retries: int = 3,
         recache: bool = False,
         counts: Counts,
+        guard: Guard | None = None,
     ) -> None:
         self.fingerprint = fingerprint
+        self.guard = guard
         self._factory = factory
         self._precompiled = precompiled
         self._policy = policy
@@ -95,6 +100,10 @@ class Tiers:
         self._storage: KVStorage = factory.create_storage(fingerprint.storage_name)
         self._try("load", self._storage.load, None)
         self._rejections = Rejections(self._note())
+
+    def __str__(self) -> str:
+        """Name the fingerprint's own storage."""
+        return str(self._storage)
 
     @property
     def stepped_aside(self) -> str:
@@ -123,6 +132,13 @@ class Tiers:
         for stream in self._precompiled:
             for program in self._find_precompiled(stream, key):
                 yield Found(program, Origin.PRECOMPILED, str(stream), own=False)
+
+    def find_again(self, found: Found) -> CompiledProgram | None:
+        """Give what was found as it is now; None where it isn't there any more."""
+        if not found.own:
+            return found.program
+        program = self._find_own(found.program.key)
+        return program if program is not None and program.binary == found.program.binary else None
 
     def has(self, key: str) -> bool:
         """Whether the fingerprint's own storage has that program now."""
@@ -169,6 +185,40 @@ class Tiers:
             cause, consequence = "rejected", "its storage is cleared and the program rebuilt"
         warn_once(logger, cause, "%s: %s; %s", found.tier, str(error), consequence)
 
+    def drop(self, found: Found) -> bool:
+        """A process died of a program: it is counted, reported and removed; as `remove`."""
+        self._counts.crashes += 1
+        dropped = self.remove(found)
+        warn_once(
+            logger,
+            "crash",
+            "%s: the process that last loaded program %.12s... died: it %s and built from source",
+            found.tier,
+            found.program.key,
+            "was dropped" if dropped else "is passed over from now on",
+        )
+        return dropped
+
+    def remove(self, found: Found) -> bool:
+        """Remove a program that is best not loaded.
+
+        Returns:
+            Whether it is gone; that of another tier, or of a storage that only reads, stays.
+        """
+        if not found.own or not self._storage.writable:
+            return False
+        if self.find_again(found) is None:  # another one has taken its place
+            return True
+        return self._try("remove", lambda: self._remove(found.program.key), False)
+
+    def prove(self, program: CompiledProgram) -> bool:
+        """A driver has loaded a program, and nothing happened; as `KVStorage.prove`."""
+        try:
+            return program.fingerprint == self.fingerprint.text and self._storage.prove(program)
+        except Exception as error:  # noqa: BLE001 (as in _try; it costs little)
+            logger.debug("%s: a program can't be proven (%r)", self._storage, error)
+            return False
+
     def insert(self, program: CompiledProgram) -> None:
         """Write a program to the local storage, where there is one to write to."""
         if self.accepts and self._try("insert", lambda: self._insert(program), False):
@@ -184,6 +234,10 @@ class Tiers:
 
     def _insert(self, program: CompiledProgram) -> bool:
         self._storage.insert(program.key, program)
+        return True
+
+    def _remove(self, key: str) -> bool:
+        self._storage.remove(key)
         return True
 
     def _find_own(self, key: str) -> CompiledProgram | None:
@@ -202,6 +256,8 @@ class Tiers:
                 continue
             program = self._try("find", partial(self._find_sibling, name, key), None)
             if program is not None and (any_policy or self._usable(program)):
+                # What is proven there is so for another driver's build.
+                program = replace(program, proven=False)
                 yield Found(program, Origin.STORAGE, name, own=False)
 
     def _find_sibling(self, name: str, key: str) -> CompiledProgram | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
@@ -43,13 +44,18 @@ class Unwritten:
         statistics_directory: where the counts go, or None where nothing may be written.
         harvest_after: a quiet moment, in seconds: programs are harvested when so long none has
             been built.
+        guard: what loads binaries that aren't proven, or None.
 
     Attributes:
+        guard: as given.
         tiers: the tiers that were asked for.
         counts: what happened.
     """
 
-    def __init__(self, statistics_directory: Path | None, harvest_after: float) -> None:
+    def __init__(
+        self, statistics_directory: Path | None, harvest_after: float, guard: Guard | None = None
+    ) -> None:
+        self.guard = guard
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
@@ -79,6 +85,11 @@ class Unwritten:
         """Finalise a stored program in a quiet moment: its builder had died too early."""
         if self._is_mine():
             self._pending.finalise_later(harvested)
+            self._quiet.postpone()
+
+    def prove_later(self) -> None:
+        """Count what was loaded as proven in a quiet moment, when it has been launched."""
+        if self._is_mine():
             self._quiet.postpone()
 
     def when_written(self, action: Callable[[], None], *, late: bool) -> None:
@@ -112,6 +123,9 @@ class Unwritten:
         """
         if not self._is_mine():
             return
+        if self.guard is not None:
+            self.guard.settle()
+            self.guard.close()
         if self._soon.finish(seconds) and self._quiet.finish(seconds):
             self.flush()
         else:
@@ -127,6 +141,8 @@ class Unwritten:
             self._quiet.cancel()
             with _running(self._when_all_is_written, self._when_fetched_are_written):
                 try:
+                    if self.guard is not None:
+                        self.guard.settle()
                     self._pending.flush()
                 except Exception as error:  # noqa: BLE001 (see the docstring)
                     warn_once(logger, "flush", "programs could not be harvested (%r)", error)

@@ -97,7 +97,10 @@ def read_entry(path: Path) -> CompiledProgram:
 
 def plant(path: Path, binary: bytes | memoryview = GARBAGE, **changes: Any) -> None:
     """Put another binary, or other fields, into an entry that stays well-formed in every digest."""
-    path.write_bytes(encode([replace(read_entry(path), binary=binary, **changes)]))
+    data = encode([replace(read_entry(path), binary=binary, **changes)])
+    path.unlink()  # the library never writes into a file either: it may be proven
+    path.touch(0o600)
+    path.write_bytes(data)
 
 
 def run_child(code: str, *arguments: object, **environment: str) -> str:
@@ -113,6 +116,24 @@ def run_child(code: str, *arguments: object, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def start_child(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start Python code in a process of its own; its warnings go to the error output."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def halve(path: Path) -> None:
+    """Put half of its binary into an entry that stays well-formed: PoCL 3.0 dies of that."""
+    binary = read_entry(path).binary
+    plant(path, binary[: len(binary) // 2])
 
 
 def watch_loads(patch: pytest.MonkeyPatch) -> list[bytes]:
@@ -196,6 +217,16 @@ class FaultyStorage(KVStorage):
         """Raise, or insert it."""
         self._enter("insert")
         self._memory.insert(key, program)
+
+    def remove(self, key: str) -> None:
+        """Raise, or remove it."""
+        self._enter("remove")
+        self._memory.remove(key)
+
+    def prove(self, program: CompiledProgram) -> bool:
+        """Raise, or leave it to others."""
+        self._enter("prove")
+        return self._memory.prove(program)
 
     def clear(self) -> None:
         """Raise, or remove all."""

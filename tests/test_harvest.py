@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import gc
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mace_cache import Origin, ProgramCache, opencl, request, unwritten
+from mace_cache._notebook import note_name
+from mace_cache._notes import MOST_DEATHS, take_note
 from mace_cache._report import forget_reported
+from mace_cache.container import encode
 from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import DeviceFingerprint, fingerprint
 from mace_cache.harvest import nvidia
@@ -317,9 +322,10 @@ def test_only_builds_postpone_it(context: cl.Context, monkeypatch: pytest.Monkey
         for source, so_far in ((SOURCE, 1), (make_source("another"), 2), (SOURCE, 2)):
             cache.build(context, source)
             assert len(events) == so_far
-    with ProgramCache() as cache:
-        cache.build(context, SOURCE)
-    assert len(events) == 2
+    for _ in range(2):
+        with ProgramCache() as cache:
+            cache.build(context, SOURCE)
+        assert len(events) == 3, "what is stored is watched for a while when it is first loaded"
 
 
 def test_a_fault_in_the_quiet_moment(
@@ -543,6 +549,43 @@ def test_what_is_best_left_as_it_is_stays(
     with ProgramCache() as cache:
         program = cache.build(context, SOURCE)  # the finaliser has no answer left
         assert scale(program) == 2
+
+
+def test_native_code_is_proven_when_it_was_loaded_back(
+    context: cl.Context,
+    cache_directory: Path,
+    finalising: list[bytes | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loading it back is guarded as any first load, and needn't be done again."""
+    finalising.append(None)
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    (path,) = entries(cache_directory)
+    stored = read_entry(path)
+    other = opencl.build_from_source(context, f"// native\n{SOURCE}")[0]
+    scale(other, local=2)
+    native = opencl.fetch_binaries(other, context.devices)[0]
+    assert native != stored.binary
+    state = str(cache_directory / "v1")
+    name = note_name(fingerprint(context.devices[0]).storage_name, replace(stored, binary=native))
+    noted = take_note(state, name, 1)
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.01")
+    for binary in (stored.binary, native):
+        finalising.append(native)
+        with ProgramCache() as cache:
+            cache.build(context, SOURCE)
+        assert read_entry(path).binary == binary, "it was left to who was at it, then done"
+        assert not read_entry(path).final
+        noted.end()
+    assert path.stat().st_mode & stat.S_ISVTX
+    path.write_bytes(encode([stored]))
+    take_note(state, name, 1).end(MOST_DEATHS)
+    finalising.append(native)
+    with ProgramCache() as cache:
+        cache.build(context, SOURCE)
+    assert read_entry(path).binary == stored.binary
+    assert read_entry(path).final, "what a process died of isn't stored"
 
 
 def test_nothing_is_finalised_where_nothing_may_be_written(

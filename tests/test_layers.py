@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _filesystem _locking config statistics rejections
+        errors explanation program _report _filesystem _locking _notes _warm_process config
+        _notebook statistics rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
@@ -32,7 +33,7 @@ FLOORS = {
         storage.file storage.bytestream storage.recorded storage.factory
     """,
     "the cache": """
-        _warm_process tiers request resident records loading
+        _trial_process guard tiers request resident records loading
         harvest harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
+import signal
 import socket
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +20,7 @@ from mace_cache import Origin, ProgramCache, opencl
 from mace_cache._report import forget_reported
 from mace_cache.container import encode
 from mace_cache.fingerprint import fingerprint, storage_name
+from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import directory as directory_storage
 from mace_cache.storage.directory import DirectoryStorageFactory
 from tests.helpers import (
@@ -25,12 +28,14 @@ from tests.helpers import (
     FakeFactory,
     FaultyStorage,
     entries,
+    halve,
     make_source,
     plant,
     read_entry,
     refuse_loads,
     run_child,
     scale,
+    start_child,
     watch_fetches,
     watch_loads,
 )
@@ -540,6 +545,128 @@ def test_promise_3_a_storage_that_only_reads(
     assert entry.read_bytes() == before
 
 
+# Promise 4: a binary that crashes the process does so once.
+
+_BUILD_AND_TELL = """
+import json, sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+
+with ProgramCache(**json.loads(sys.argv[1])) as cache:
+    program = cache.build(open_context(), make_source("promises"))
+    print(scale(program), cache.explain(program))
+"""
+_KILLED_IN_USE = """
+import json, os, signal, sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context
+
+cache = ProgramCache()
+program = cache.build(open_context(), make_source("promises"))
+if sys.argv[1] == "flushed":
+    cache.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _run_to_its_end(code: str, *arguments: object) -> tuple[int, str, str]:
+    child = start_child(code, *arguments)
+    told, warned = child.communicate(timeout=60)
+    return child.returncode, told, warned
+
+
+def _start_application(**arguments: Any) -> tuple[int, str, str]:
+    """Start an application that builds SOURCE: its exit code, what it tells and its warnings."""
+    return _run_to_its_end(_BUILD_AND_TELL, json.dumps(arguments))
+
+
+def _crashes(cache_directory: Path) -> int:
+    return StatisticsFile(cache_directory / "v1").total().crashes
+
+
+def test_promise_4_the_process_dies_once(entry: Path, cache_directory: Path) -> None:
+    """The next process drops what killed its predecessor and is right; the one after it hits."""
+    halve(entry)
+    assert _start_application()[0] == -signal.SIGSEGV
+    code, told, warned = _start_application()
+    assert code == 0, warned
+    assert told.startswith("2 from source")
+    assert "the process that last loaded its binary died while loading it" in told
+    assert len(warned.splitlines()) == 1
+    assert "died: it was dropped and built from source" in warned
+    assert _start_application()[1].startswith("2 from storage")
+    assert _crashes(cache_directory) == 1
+
+
+def test_promise_4_processes_that_start_together(entry: Path, cache_directory: Path) -> None:
+    """Of several that start at once on what kills the driver, one dies."""
+    halve(entry)
+    children = [start_child(_BUILD_AND_TELL, "{}") for _ in range(5)]
+    ended = [(child.communicate(timeout=60)[0], child.returncode) for child in children]
+    assert sorted(code for _, code in ended) == [-signal.SIGSEGV, 0, 0, 0, 0], ended
+    assert all(told.startswith("2 from") for told, code in ended if not code)
+    assert _crashes(cache_directory) == 1
+    assert _start_application()[1].startswith("2 from")
+
+
+def test_promise_4_until_its_launches_are_over(entry: Path, cache_directory: Path) -> None:
+    """PoCL compiles at the first launch: a process that dies before a quiet moment counts too."""
+    assert _run_to_its_end(_KILLED_IN_USE, "at once")[0] == -signal.SIGKILL
+    code, told, _ = _start_application()
+    assert code == 0
+    assert "the process that last loaded its binary died while using it" in told
+    assert _run_to_its_end(_KILLED_IN_USE, "flushed")[0] == -signal.SIGKILL
+    assert _start_application()[1].startswith("2 from storage")
+    assert _crashes(cache_directory) == 1
+    assert entry.exists()
+
+
+def test_promise_4_a_child_dies_instead(entry: Path, cache_directory: Path) -> None:
+    """With ``subprocess`` no process of the application dies at all, and the next one hits."""
+    halve(entry)
+    code, told, warned = _start_application(guard="subprocess")
+    assert code == 0, warned
+    assert told.startswith("2 from source")
+    assert "a child process that tried its binary died" in told
+    assert "SIGSEGV" in told
+    assert len(warned.splitlines()) == 1
+    assert _start_application(guard="subprocess")[1].startswith("2 from storage")
+    assert _crashes(cache_directory) == 1
+
+
+def test_promise_4_a_storage_that_only_reads(
+    entry: Path, cache_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is guarded from the user's own place, and stays as it is; so are shipped programs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    halve(entry)
+    shipped = tmp_path / "shipped.mclp"
+    shutil.copy(entry, shipped)
+    before = snapshot(cache_directory)
+    for arguments in (
+        {"read_only": True},
+        {"storage_path": str(tmp_path / "own"), "binary_paths": [str(shipped)]},
+    ):
+        shutil.rmtree(tmp_path / "xdg", ignore_errors=True)
+        assert _start_application(**arguments)[0] == -signal.SIGSEGV
+        code, told, warned = _start_application(**arguments)
+        assert (code, told[:13]) == (0, "2 from source"), warned
+        assert "died: it is passed over from now on" in warned
+        code, told, warned = _start_application(**arguments)
+        assert (code, warned) == (0, "")
+        own = "storage_path" in arguments
+        assert told.startswith("2 from storage" if own else "2 from source")
+    assert snapshot(cache_directory) == before
+
+
+def test_promise_4_switched_off(entry: Path) -> None:
+    """With ``off`` every process dies of it: so the tests above show something."""
+    halve(entry)
+    for _ in range(2):
+        assert _start_application(guard="off")[0] == -signal.SIGSEGV
+    assert not (entry.parents[2] / "guard").exists()
+
+
 # Promise 5: never stale.
 
 
@@ -704,8 +831,10 @@ def test_promise_6_killed_at_any_moment(context: cl.Context, cache_directory: Pa
     with ProgramCache() as cache:
         programs = [cache.build(context, make_source(f"kill {number}")) for number in range(40)]
         assert {scale(program) for program in programs} == {2}
-        origins = Counter(cache.explain(program).origin for program in programs)
-    assert origins[Origin.STORAGE] == len(paths)
+        told = [cache.explain(program) for program in programs]
+    dropped = [explanation for explanation in told if "died while using" in explanation.reason]
+    origins = Counter(explanation.origin for explanation in told)
+    assert origins[Origin.STORAGE] + len(dropped) == len(paths)
     assert len(entries(cache_directory)) == 40
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mace_cache._filesystem import tolerant_unlink
+from mace_cache._notebook import forget_notes
 from mace_cache.cli.entries import files_of, may_be_storage, storage_names
 from mace_cache.cli.options import (
     cache_directory_option,
@@ -86,8 +87,8 @@ def stats(zero: bool, cache_directory: str | None, as_json: bool) -> int:
 def clear(device: str | None, yes: bool, cache_directory: str | None, as_json: bool) -> int:
     """Remove the stored programs.
 
-    What is remembered of binaries that a driver rejected goes with them. Only files that the
-    library wrote are removed.
+    What is remembered of binaries that a driver rejected, or that processes died of, goes with
+    them. Only files that the library wrote are removed.
     """
     factory = open_factory(cache_directory, changing=True)
     names = select({*storage_names(factory), *_noted(factory)}, device)
@@ -98,6 +99,7 @@ def clear(device: str | None, yes: bool, cache_directory: str | None, as_json: b
     for name in names:
         factory.create_storage(name).clear()
         tolerant_unlink(os.path.join(factory.directory, name + _NOTE_SUFFIX))
+        forget_notes(factory.directory, name)
     after = _sizes(factory, names)
     removed = [size for path, size in before.items() if path not in after]
     if as_json:

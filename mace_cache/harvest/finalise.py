@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
+from mace_cache.explanation import Origin
+from mace_cache.guard import BusyError, PassedOverError
+from mace_cache.tiers import Found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,22 +75,39 @@ def finalise(programs: Sequence[Harvested]) -> None:
         for harvested, code in zip(alike, finalise_all(texts, device), strict=True):
             if code is None:  # a later process may have more luck
                 continue
-            if _is_the_same(harvested, code):
-                harvested.tiers.insert(replace(harvested.stored, binary=code))
+            native = replace(harvested.stored, binary=code, proven=False)
+            try:
+                same = _is_the_same(harvested, native)
+            except BusyError:  # another process is at it
+                continue
+            if same:
+                harvested.tiers.insert(native)
+                harvested.tiers.prove(native)
             elif harvested.tiers.holds(harvested.stored):
                 harvested.tiers.insert(replace(harvested.stored, final=True))
 
 
-def _is_the_same(harvested: Harvested, code: bytes) -> bool:
+def _is_the_same(harvested: Harvested, native: CompiledProgram) -> bool:
     """Load the code back once, since nothing is to be stored that doesn't load, and compare."""
     from mace_cache.harvest.sameness import tells_the_same  # noqa: PLC0415 (as above)
 
-    identified, device = harvested.wanted.identified, harvested.device
+    device, tiers = harvested.device, harvested.tiers
     try:
-        loaded = opencl.load_from_binaries(
-            identified.request.context, [device], [code], identified.driver_options
-        )
-    except BinaryRejectedError as error:
+        if tiers.guard is None:
+            loaded = _load(harvested, native)
+        else:
+            found = Found(native, Origin.SOURCE, str(tiers), own=False)
+            loaded = tiers.guard.load([(tiers, found)], lambda: _load(harvested, native))
+    except BusyError:
+        raise
+    except (BinaryRejectedError, PassedOverError) as error:
         logger.debug("native code isn't stored: %s", error)
         return False
     return tells_the_same(harvested.program, loaded, device)
+
+
+def _load(harvested: Harvested, native: CompiledProgram) -> cl.Program:
+    identified = harvested.wanted.identified
+    return opencl.load_from_binaries(
+        identified.request.context, [harvested.device], [native.binary], identified.driver_options
+    )

@@ -65,6 +65,30 @@ class KVStorage(ABC):
         """
 
     @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove the program of that key where there is one, at once.
+
+        Raises:
+            ValueError: *key* isn't 64 lower-case hexadecimal digits.
+            StorageReadOnlyError: the storage only reads.
+        """
+
+    def prove(self, program: CompiledProgram) -> bool:  # noqa: ARG002 (for those that can)
+        """Keep note that a driver has loaded this very program and the process lived.
+
+        From then on ``find`` says that it is proven. A storage that can't keep note of it leaves
+        this as it is.
+
+        Args:
+            program: what ``find`` has given. Another program that has taken its place meanwhile is
+                not proven by it.
+
+        Returns:
+            Whether no other note of it is needed: it is kept, or the program isn't there any more.
+        """
+        return False
+
+    @abstractmethod
     def clear(self) -> None:
         """Remove every program of this storage, and nothing else.
 

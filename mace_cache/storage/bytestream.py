@@ -108,6 +108,16 @@ class ReadOnlyByteStreamStorage(KVStorage):
         check_program(key, program)
         raise StorageReadOnlyError(str(self))
 
+    def remove(self, key: str) -> None:
+        """Refuse.
+
+        Raises:
+            ValueError: *key* isn't 64 lower-case hexadecimal digits.
+            StorageReadOnlyError: always, otherwise.
+        """
+        check_key(key)
+        raise StorageReadOnlyError(str(self))
+
     def clear(self) -> None:
         """Refuse.
 

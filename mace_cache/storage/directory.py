@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from mace_cache._filesystem import (
     NotRegularFileError,
     descend,
     open_directory,
+    open_regular_file,
+    read_all,
     read_regular_file,
     temporary_file,
     tolerant_unlink,
@@ -54,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 _MARK_USED_AFTER = 3600.0  # seconds: a hit then costs a write at most once an hour
 _ATTEMPTS = 10
+_PROVEN = stat.S_ISVTX  # of a file it says nothing; a new one hasn't got it
 
 
 class DirectoryStorage(KVStorage):
@@ -127,6 +131,36 @@ class DirectoryStorage(KVStorage):
             else:
                 return
 
+    def remove(self, key: str) -> None:
+        """Remove the program of that key; see `KVStorage.remove`."""
+        check_key(key)
+        self._check_writable()
+        name = entry_name(key)
+        with suppress(FileNotFoundError), self._open_shard(shard_name(key)) as shard:
+            if stat.S_ISREG(os.stat(name, dir_fd=shard, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=shard)
+
+    def prove(self, program: CompiledProgram) -> bool:
+        """Set a bit in the mode of the program's file; see `KVStorage.prove`."""
+        if not self.writable:
+            return False
+        name = entry_name(program.key)
+        try:
+            with self._open_shard(shard_name(program.key)) as shard:
+                descriptor, status = open_regular_file(name, shard)
+            try:
+                # The bit goes to the very file whose contents are compared, whatever its name is by
+                # now.
+                stored = container.decode_entry(read_all(descriptor, status.st_size))
+                if stored.binary != program.binary:
+                    return True
+                os.fchmod(descriptor, 0o600 | _PROVEN)
+                return bool(os.fstat(descriptor).st_mode & _PROVEN)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotRegularFileError, DamagedFileError):
+            return True
+
     def clear(self) -> None:
         """Remove the files that the library wrote in this storage, and shards left empty.
 
@@ -176,6 +210,8 @@ class DirectoryStorage(KVStorage):
             if self.writable:
                 tolerant_unlink(name, shard)
             raise
+        if status.st_mode & _PROVEN:
+            program.count_as_proven()
         if self.writable and time.time() - status.st_mtime > _MARK_USED_AFTER:
             with suppress(OSError):  # It only decides what is evicted first.
                 os.utime(name, dir_fd=shard, follow_symlinks=False)

@@ -36,7 +36,7 @@ from mace_cache.storage.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mace_cache.program import CompiledProgram
 
@@ -116,6 +116,15 @@ class FileStorage(KVStorage):
         with self._lock:
             self._programs[key] = self._unwritten[key] = program
 
+    def remove(self, key: str) -> None:
+        """Remove the program of that key, from the file too and at once; as `clear`."""
+        check_key(key)
+        self._check_writable()
+        with self._lock:
+            self._programs.pop(key, None)
+            self._unwritten.pop(key, None)
+            self._remove(lambda program: program.key == key)
+
     def clear(self) -> None:
         """Remove the programs of this storage, from the file too and at once.
 
@@ -126,18 +135,7 @@ class FileStorage(KVStorage):
         self._check_writable()
         with self._lock:
             self._programs, self._unwritten = {}, {}
-            if not os.path.lexists(self._path):
-                return
-            with file_lock(self._lock_path, self._lock_timeout):
-                others = [
-                    program
-                    for program in self._read_to_replace()
-                    if storage_name(program.fingerprint) != self._name
-                ]
-                if others:
-                    publish(self._path, encode(others))
-                else:
-                    tolerant_unlink(self._path)
+            self._remove(lambda _program: True)
 
     def flush(self) -> None:
         """Write what was inserted into the file, beside what other processes wrote meanwhile.
@@ -164,6 +162,21 @@ class FileStorage(KVStorage):
     def _check_writable(self) -> None:
         if not self.writable:
             raise StorageReadOnlyError(str(self))
+
+    def _remove(self, doomed: Callable[[CompiledProgram], bool]) -> None:
+        """Rewrite the file without those of this storage's programs."""
+        if not os.path.lexists(self._path):
+            return
+        with file_lock(self._lock_path, self._lock_timeout):
+            others = [
+                program
+                for program in self._read_to_replace()
+                if storage_name(program.fingerprint) != self._name or not doomed(program)
+            ]
+            if others:
+                publish(self._path, encode(others))
+            else:
+                tolerant_unlink(self._path)
 
     def _own(self, programs: Iterable[CompiledProgram]) -> dict[str, CompiledProgram]:
         return {

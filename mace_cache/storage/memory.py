@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mace_cache.storage.base import (
@@ -41,7 +42,13 @@ class MemoryStorage(KVStorage):
     def insert(self, key: str, program: CompiledProgram) -> None:
         """Put a program in the place of that key; see `KVStorage.insert`."""
         check_program(key, program)
-        self._programs[key] = program
+        # Should it take the process down, this memory goes with it: there is nothing to guard.
+        self._programs[key] = replace(program, proven=True)
+
+    def remove(self, key: str) -> None:
+        """Remove the program of that key; see `KVStorage.remove`."""
+        check_key(key)
+        self._programs.pop(key, None)
 
     def clear(self) -> None:
         """Remove every program of this storage."""

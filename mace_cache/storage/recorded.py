@@ -100,6 +100,14 @@ class RecordedStorage(KVStorage):
         self._given[key] = None
         self._made.insert(key, program)
 
+    def remove(self, key: str) -> None:
+        """Remove the program of that key; see `KVStorage.remove`."""
+        self._made.remove(key)
+
+    def prove(self, program: CompiledProgram) -> bool:
+        """Keep note that a program was loaded; see `KVStorage.prove`."""
+        return self._made.prove(program)
+
     def clear(self) -> None:
         """Remove every program; see `KVStorage.clear`."""
         self._made.clear()

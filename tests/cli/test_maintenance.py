@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NoReturn
 
+from mace_cache._notebook import mark, note_name
 from mace_cache.rejections import Rejections
 from mace_cache.statistics import Counts, StatisticsFile
 from tests.cli.conftest import (
@@ -96,15 +97,17 @@ def test_clear_refuses_when_nobody_can_be_asked(store: Store) -> None:
 
 
 def test_clear_removes_programs_and_says_how_many(store: Store) -> None:
-    """All storages, their notes of rejections, and nothing else."""
+    """All storages, their notes of rejections and deaths, and nothing else."""
     paths = [store.insert(make_program("add")), store.insert(make_program("mul"))]
     size = sum(path.stat().st_size for path in paths)
     foreign = paths[0].parent / "mine.txt"
     foreign.write_text("mine")
     Rejections(store.directory / "v1" / f"{STORAGE}.rejections").count()
+    mark(str(store.directory / "v1"), note_name(STORAGE, make_program("add")))
     statistics = count(store)
     cleared = run("clear", "--yes")
     assert cleared.code == 0
+    assert list((store.directory / "v1" / "guard" / "proven").iterdir()) == []
     assert cleared.output.startswith(f"removed 2 programs, {size / 1024:.1f} KiB, from ")
     assert not any(path.exists() for path in paths)
     assert not (store.directory / "v1" / f"{STORAGE}.rejections").exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,14 +39,22 @@ DRIVERS = {
     "rusticl": Driver("rusticl", "libRusticlOpenCL.so.1", {"RUSTICL_ENABLE": "llvmpipe"}),
 }
 
+# What each dies of, made of a good binary; Oclgrind refuses all that was tried.
+DEADLY: dict[str, Callable[[bytes], bytes]] = {
+    "pocl-3.0": lambda binary: binary[: len(binary) // 2],
+    "pocl-3.1": lambda binary: binary[: len(binary) // 2],
+    "rusticl": lambda _binary: b"this is no binary of any driver " * 200,
+}
+
+Run = Callable[[str, Path], "subprocess.CompletedProcess[str]"]
 Start = Callable[[str, Path], dict[str, Any]]
 
 
 @pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Start the application once on a driver, whose own caches are empty."""
 
-    def start_once(name: str, cache: Path) -> dict[str, Any]:
+    def run_once(name: str, cache: Path) -> subprocess.CompletedProcess[str]:
         driver = DRIVERS[name]
         own = tmp_path_factory.mktemp(name)
         vendors = own / "vendors"
@@ -59,7 +68,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             "POCL_CACHE_DIR": str(own),
             "MESA_SHADER_CACHE_DISABLE": "1",
         }
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-W", "error", str(START), driver.platform, str(cache)],
             env=environment,
             capture_output=True,
@@ -67,6 +76,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             check=False,
             timeout=180,
         )
+
+    return run_once
+
+
+@pytest.fixture
+def start(run: Run) -> Start:
+    """As `run`, for a start that ends well: what the application saw."""
+
+    def start_once(name: str, cache: Path) -> dict[str, Any]:
+        done = run(name, cache)
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
         seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert seen["right"], f"{name}: wrong results"
@@ -80,6 +99,26 @@ def test_cold_then_warm_in_a_new_process(name: str, start: Start, tmp_path: Path
     """The first start builds from source, the second loads all: both with right results."""
     assert start(name, tmp_path / "cache")["origins"] == ["source", "source"]
     assert start(name, tmp_path / "cache")["origins"] == ["storage", "storage"]
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_what_kills_a_process_does_so_once(
+    name: str, run: Run, start: Start, tmp_path: Path
+) -> None:
+    """A well-formed entry that the driver dies of: the next start heals it, the one after hits."""
+    cache = tmp_path / "cache"
+    seen = start(name, cache)
+    storage = DirectoryStorageFactory(cache).create_storage(storage_name(seen["fingerprint"]))
+    program = storage.find(seen["keys"][1])
+    assert program is not None
+    storage.insert(program.key, replace(program, binary=DEADLY[name](bytes(program.binary))))
+
+    assert run(name, cache).returncode in {-signal.SIGSEGV, -signal.SIGABRT}
+    healed = start(name, cache)
+
+    assert healed["origins"] == ["storage", "source"]
+    assert "died while loading it" in healed["reasons"][1]
+    assert start(name, cache)["origins"] == ["storage", "storage"]
 
 
 @pytest.mark.parametrize(("old", "new"), [("pocl-3.0", "pocl-3.1"), ("pocl-3.1", "pocl-3.0")])

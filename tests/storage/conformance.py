@@ -138,6 +138,17 @@ class StorageConformance:
             found = list(pool.map(storage.find, [program.key for program in programs] * 10))
         assert found == programs * 10
 
+    def test_proving_is_for_who_can_note_it(self, tmp_path: Path) -> None:
+        """What was found may be proven, and then is, or somebody else has to keep note of it."""
+        storage = self.holding(tmp_path, [make_program(0), make_program(1)])
+        found = storage.find(make_key(0))
+        assert found is not None
+        noted = storage.prove(found)
+        now = storage.find(make_key(0))
+        assert now == found
+        assert now is not None
+        assert noted == (now.proven and not found.proven)
+
 
 class ReadOnlyConformance(StorageConformance):
     """What holds for a storage that only reads."""
@@ -154,6 +165,9 @@ class ReadOnlyConformance(StorageConformance):
             storage.insert(make_key(1), make_program(1))
         with pytest.raises(StorageReadOnlyError):
             storage.clear()
+        with pytest.raises(StorageReadOnlyError):
+            storage.remove(make_key(0))
+        storage.prove(make_program(0))
         storage.flush()
         assert snapshot(tmp_path) == before
         assert storage.find(make_key(0)) == make_program(0)
@@ -205,6 +219,25 @@ class WritableConformance(StorageConformance):
         assert list(mine.keys()) == []
         assert mine.find(make_key(0)) is None
         assert other.find(make_key(0)) == kept
+
+    def test_remove_removes_one_program(self, tmp_path: Path) -> None:
+        """No other of this storage or another; what isn't there is no fault."""
+        factory = self.make_factory(tmp_path)
+        mine, other = open_storage(factory), open_storage(factory, OTHER_NAME)
+        insert_all(mine, [make_program(0), make_program(1)])
+        kept = make_program(0, fingerprint=OTHER_FINGERPRINT)
+        insert_all(other, [kept])
+        mine.remove(make_key(0))
+        mine.remove(make_key(2))
+        for _ in range(2):
+            assert mine.find(make_key(0)) is None
+            assert list(mine.keys()) == [make_key(1)]
+            mine.flush()
+            mine.load()
+            other.load()
+        assert other.find(make_key(0)) == kept
+        with pytest.raises(ValueError, match="is no program key"):
+            mine.remove("../" * 21 + "a")
 
     def test_clearing_twice_and_inserting_after_it(self, tmp_path: Path) -> None:
         """A cleared storage is an empty one, as good as new."""
@@ -324,6 +357,23 @@ class PersistentConformance(WritableConformance):
         insert_all(open_storage(self.make_factory(tmp_path)), [make_program()])
         early.load()
         assert early.find(make_key()) == make_program()
+
+    def test_proven_is_one_binary_only(self, tmp_path: Path) -> None:
+        """Others see that a program is proven; one that takes its place isn't, nor becomes so."""
+        storage = open_storage(self.make_factory(tmp_path))
+        insert_all(storage, [make_program(0, b"old")])
+        old = _load_and_find(self.make_factory(tmp_path).create_storage(NAME))
+        assert old is not None
+        assert not old.proven
+        can_note_it = storage.prove(old)
+        old = _load_and_find(self.make_factory(tmp_path).create_storage(NAME))
+        assert old is not None
+        assert old.proven == can_note_it
+        insert_all(storage, [make_program(0, b"new")])
+        storage.prove(old)
+        new = _load_and_find(self.make_factory(tmp_path).create_storage(NAME))
+        assert new == make_program(0, b"new")
+        assert not new.proven
 
     def test_what_was_cleared_stays_cleared(self, tmp_path: Path) -> None:
         """Promise 3: no flush, of this object or another, brings a cleared program back."""

@@ -1,0 +1,144 @@
+"""Where a cache keeps its notes: beside the programs, or else in a place of the user's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from mace_cache._filesystem import open_directory, tolerant_unlink
+from mace_cache._notes import MARKS, NOTES, Note, keep_within_bounds, take_note
+from mace_cache.config import user_cache_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mace_cache.program import CompiledProgram
+
+__all__ = ["Notebook", "ProvenError", "forget_notes", "is_marked", "mark", "note_name"]
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_STATE = "mace_cache_state"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SHOWN_OF_STORAGE = 16  # digits
+_NAME = re.compile(r"[0-9a-f]{80}(\.[0-9a-f]{32})?")
+
+
+class ProvenError(Exception):
+    """No note is needed: what it would be about is marked as proven."""
+
+
+class Notebook:
+    """Notes and marks in the first place where they can be made.
+
+    Args:
+        state_directory: where what must outlive a process is kept, or None where the storages have
+            no such place.
+        timeout: how long a note is waited for that another process holds, in seconds.
+    """
+
+    def __init__(self, state_directory: Path | None, timeout: float) -> None:
+        self._state_directory = state_directory
+        self._timeout = timeout
+        self._unusable: set[str] = set()
+
+    def take(self, name: str) -> Note | None:
+        """Take the note of a name; None where none can be made.
+
+        Raises:
+            ProvenError: the name is marked.
+            NoteBusyError: another process holds the note for too long.
+        """
+        return self._where_it_works(partial(self._take, name))
+
+    def mark(self, name: str) -> None:
+        """Remember that what has this name is proven."""
+        self._where_it_works(partial(mark, name=name))
+
+    def _take(self, name: str, place: str) -> Note:
+        if is_marked(place, name):
+            raise ProvenError(name)
+        return take_note(place, name, self._timeout)
+
+    def _where_it_works(self, action: Callable[[str], Answer]) -> Answer | None:
+        for place in _places(self._state_directory):
+            if place in self._unusable:
+                continue
+            try:
+                return action(place)
+            except (OSError, ValueError) as error:  # a path can hold what no path may
+                logger.debug("nothing can be noted in %s: %s", place, error)
+                self._unusable.add(place)
+        return None
+
+
+def _places(state_directory: Path | None) -> Iterator[str]:
+    if state_directory is not None:
+        yield os.fspath(state_directory)
+    own = user_cache_directory(_STATE)
+    if own is not None:
+        yield own
+    import tempfile  # noqa: PLC0415 (hardly ever needed)
+
+    yield os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}")
+
+
+def note_name(storage: str, program: CompiledProgram) -> str:
+    """Name what notes are about: one binary, for one device.
+
+    Args:
+        storage: the storage name of the device's fingerprint.
+        program: the program.
+    """
+    import hashlib  # noqa: PLC0415 (loads OpenSSL, which not every start needs)
+
+    digest = hashlib.sha256(program.key.encode())
+    digest.update(program.binary)
+    return _prefix(storage) + digest.hexdigest()
+
+
+def forget_notes(place: str | os.PathLike[str], storage: str) -> None:
+    """Remove what is noted of a storage's programs.
+
+    Args:
+        place: the directory that notes are kept in.
+        storage: the storage's name.
+    """
+    prefix = _prefix(storage)
+    for below in ([NOTES], [NOTES, MARKS]):
+        with suppress(OSError), open_directory(place, *below) as directory:
+            for name in os.listdir(directory):
+                if name.startswith(prefix) and _NAME.fullmatch(name):
+                    tolerant_unlink(name, directory)
+
+
+def mark(place: str, name: str) -> None:
+    """Remember a name for good, in an empty file; of too many the oldest goes.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with open_directory(place, NOTES, MARKS, create=True) as directory:
+        os.close(os.open(name, _CREATE, 0o600, dir_fd=directory))
+        keep_within_bounds(os.listdir(directory), directory)
+
+
+def is_marked(place: str, name: str) -> bool:
+    """Whether that name is remembered."""
+    with suppress(OSError), open_directory(place, NOTES, MARKS) as directory:
+        return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    return False
+
+
+def _prefix(storage: str) -> str:
+    import hashlib  # noqa: PLC0415 (as above)
+
+    return hashlib.sha256(os.fsencode(storage)).hexdigest()[:_SHOWN_OF_STORAGE]
