@@ -74,6 +74,8 @@ class ProgramCache:
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
             1 GiB unless set, 0 for no limit.
         read_only: whether nothing is written.
+        trust: who may own what is kept on disk, or write to it, beside this user, and whether the
+            cache directory may be a link: such as ``uid:1000,gid:100,links``. Nobody unless set.
         harvest: when the binaries of programs built from source are taken: ``eager``, right after
             the build, to be written a moment later; ``deferred``, in a quiet moment, at `flush`,
             `close` or exit, with what the driver has compiled for the launches until then;
@@ -104,13 +106,14 @@ class ProgramCache:
         reuse_policy: ReusePolicy | None = None,
         max_size: int | str | None = None,
         read_only: bool | None = None,
+        trust: str | None = None,
         harvest: HarvestPolicy = "auto",
         harvest_after: float = 10.0,
         exit_timeout: float = 60.0,
         max_retries: int = 3,
     ) -> None:
         check_policy(harvest)
-        self.settings = read_settings(storage_path, max_size, read_only)
+        self.settings = read_settings(storage_path, max_size, read_only, trust)
         factory, self.disabled_by = choose_factory(
             self.settings,
             storage_path=storage_path,
@@ -136,7 +139,7 @@ class ProgramCache:
             "url": url,
         }
         read_only = self.settings.read_only
-        statistics_directory = None if read_only else self.factory.state_directory
+        statistics_directory = None if read_only else self.factory.state_place()
         quiet = parse_seconds(harvest_after, "harvest_after", bounded=False)
         longest = parse_seconds(exit_timeout, "exit_timeout", bounded=False)
         rehearsed = self.settings.record is not None
@@ -259,8 +262,13 @@ class ProgramCache:
             raise ConfigurationError(
                 "storage_factory", str(self.factory), "a path or a URL instead"
             )
-        sizes = {"max_size": self.settings.max_size, "read_only": self.settings.read_only}
-        return {**self._place, **sizes}
+        settings = self.settings
+        return {
+            **self._place,
+            "max_size": settings.max_size,
+            "read_only": settings.read_only,
+            "trust": str(settings.trust),
+        }
 
     def flush(self) -> None:
         """Harvest the programs that wait for it, and write all that isn't written yet.

@@ -16,10 +16,9 @@ from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyopencl as cl
 
+    from mace_cache._directories import Place
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.harvest.finalise import Harvested
     from mace_cache.request import WantedProgram
@@ -47,7 +46,7 @@ class Unwritten:
         counts: what happened.
     """
 
-    def __init__(self, statistics_directory: Path | None, harvest_after: float) -> None:
+    def __init__(self, statistics_directory: Place | None, harvest_after: float) -> None:
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)

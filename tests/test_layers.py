@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _filesystem _locking config statistics rejections
+        errors explanation program _report _trust _directories _filesystem _locking config
+        statistics rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse

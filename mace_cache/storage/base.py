@@ -10,6 +10,8 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from mace_cache._directories import Place
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -91,6 +93,10 @@ class KVStorageFactory(ABC):
     """
 
     state_directory: Path | None = None
+
+    def state_place(self) -> Place | None:
+        """Give the state directory with who is trusted there: nobody but this user, unless said."""
+        return None if self.state_directory is None else Place(os.fspath(self.state_directory))
 
     @abstractmethod
     def create_storage(self, name: str) -> KVStorage:
