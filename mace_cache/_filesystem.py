@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mace_cache._directories import private_directory
@@ -29,6 +29,7 @@ __all__ = [
     "replace_file",
     "temporary_file",
     "tolerant_unlink",
+    "unlink_own_file",
     "write_all",
 ]
 
@@ -204,3 +205,15 @@ def tolerant_unlink(path: Path, directory: int | None = None) -> bool:
         logger.debug("%s could not be removed: %s", path, error)
         return False
     return True
+
+
+def unlink_own_file(name: str, directory: int) -> None:
+    """Remove a regular file that may be gone already; what else has its name isn't ours.
+
+    Args:
+        name: the file.
+        directory: the open directory that it lies in.
+    """
+    with suppress(OSError):
+        if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            tolerant_unlink(name, directory)

@@ -15,7 +15,7 @@ from mace_cache._filesystem import (
     NotRegularFileError,
     read_regular_file,
     replace_file,
-    tolerant_unlink,
+    unlink_own_file,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Rejections:
                 if self.in_a_row or self._precompiled:
                     replace_file(directory, self._name, json.dumps(note).encode())
                 else:
-                    tolerant_unlink(self._name, directory)
+                    unlink_own_file(self._name, directory)
         except OSError as error:
             logger.debug("%s can't be written (%s): it holds for this process", self._name, error)
 
@@ -115,7 +115,7 @@ def forget_rejections(place: Place, names: Iterable[str]) -> None:
         for name in names:
             with suppress(FileNotFoundError, NotRegularFileError):
                 if _read_note(name + NOTE_SUFFIX, directory) is not None:
-                    tolerant_unlink(name + NOTE_SUFFIX, directory)
+                    unlink_own_file(name + NOTE_SUFFIX, directory)
 
 
 def _read_note(name: str, directory: int) -> tuple[int, list[str]] | None:

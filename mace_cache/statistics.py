@@ -19,7 +19,7 @@ from mace_cache._filesystem import (
     open_own_file,
     read_regular_file,
     replace_file,
-    tolerant_unlink,
+    unlink_own_file,
 )
 
 __all__ = ["Counts", "StatisticsFile"]
@@ -113,7 +113,7 @@ class StatisticsFile:
     def zero(self) -> None:
         """Start counting anew."""
         with suppress(OSError), self._place.open() as directory:
-            tolerant_unlink(_NAME, directory)
+            unlink_own_file(_NAME, directory)
 
 
 def _total(directory: int) -> Counts:
