@@ -119,7 +119,11 @@ def descend(path: Path, *below: str, create: bool = False, trust: Trust = OWN_ON
     try:
         check_private(os.fstat(descriptor), path, trust=trust)
         for depth, name in enumerate(below, 1):
-            parent, descriptor = descriptor, _open_below(descriptor, name, create)
+            try:
+                parent, descriptor = descriptor, _open_below(descriptor, name, create)
+            except OSError as error:
+                error.filename = os.path.join(path, *below[:depth])  # not its last name only
+                raise
             os.close(parent)
             check_private(os.fstat(descriptor), path, *below[:depth], trust=trust)
     except BaseException:

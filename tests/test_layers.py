@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _trust _directories _filesystem _locking config
+        errors explanation program _report _trust _directories _filesystem _locking _mounts config
         statistics rejections
     """,
     "what identifies": """
@@ -45,7 +45,8 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.devices cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.findings cli.place_health cli.driver_probe cli.driver_health
+        cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,
 }

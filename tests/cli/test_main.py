@@ -27,6 +27,7 @@ COMMANDS = (
     "clear",
     "gc",
     "inspect",
+    "doctor",
 )
 
 
