@@ -80,7 +80,7 @@ class Rejections:
         try:
             with self._place.open() as directory:
                 note = _read_note(self._name, directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path can hold what no path may
             if not isinstance(error, FileNotFoundError):
                 logger.debug("%s can't be read (%s): it counts as empty", self._name, error)
             return
@@ -97,7 +97,7 @@ class Rejections:
                     replace_file(directory, self._name, json.dumps(note).encode())
                 else:
                     unlink_own_file(self._name, directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             logger.debug("%s can't be written (%s): it holds for this process", self._name, error)
 
 

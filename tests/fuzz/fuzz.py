@@ -7,11 +7,14 @@ traceback on the standard error; mended, it belongs in ``corpus/<target>/``.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 CORPUS = Path(__file__).parent / "corpus"
 TOKENS = CORPUS.with_name("tokens.dict")
@@ -23,46 +26,75 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="*", help="those of targets.py; all unless named")
     parser.add_argument("--seconds", type=int, default=20, help="for how long, each; 20")
-    parser.add_argument("--grow", action="store_true", help="add what reached new code to corpus/")
-    parser.add_argument("--here", help=argparse.SUPPRESS)
+    parser.add_argument("--grow", action="store_true", help="add what reached new lines to corpus/")
     arguments = parser.parse_args()
-    if arguments.here:
-        return _fuzz(arguments.here)
     targets = arguments.targets or sorted(path.name for path in CORPUS.iterdir())
-    failed = [name for name in targets if not _run(name, arguments.seconds, arguments.grow)]
+    failed = [name for name in targets if not _run(name, arguments.seconds, grow=arguments.grow)]
     for name in failed:
         sys.stderr.write(f"{name}: an input failed\n")
     return int(bool(failed))
 
 
-def _run(target: str, seconds: int, grow: bool) -> bool:
+def _run(target: str, seconds: int, *, grow: bool) -> bool:
     seeds = CORPUS / target
     with tempfile.TemporaryDirectory() as found:
-        limits = [f"-max_total_time={seconds}", f"-max_len={_LONGEST}", "-timeout=10"]
-        done = _libfuzzer(target, *limits, f"-dict={TOKENS}", "-verbosity=0", found, str(seeds))
+        options = [
+            f"-max_total_time={seconds}",
+            f"-max_len={_LONGEST}",
+            f"-dict={TOKENS}",
+            "-timeout=10",  # seconds: an input that takes so long has failed
+            "-verbosity=0",
+        ]
+        code = f"import sys; sys.path[:] = {sys.path}; from fuzz import fuzz; fuzz({target!r})"
+        command = [sys.executable, "-c", code, *options, found, str(seeds)]
+        done = subprocess.run(command, check=False).returncode == 0
         if done and grow:
-            _libfuzzer(target, "-merge=1", str(seeds), found)
+            _grow(target, Path(found))
     return done
 
 
-def _libfuzzer(target: str, *arguments: str) -> bool:
-    command = [sys.executable, __file__, "--here", target]
-    options = os.pathsep.join(arguments)
-    environment = {**os.environ, "FUZZ_OPTIONS": options, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(command, env=environment, check=False).returncode == 0
-
-
-def _fuzz(target: str) -> int:
+def fuzz(target: str) -> None:
+    """Fuzz one target in this process, which ends with it; the options are libFuzzer's."""
     import atheris  # noqa: PLC0415 (only who fuzzes needs it)
 
     sys.path.insert(0, str(Path(__file__).parents[2]))
     with atheris.instrument_imports(include=["mace_cache", "tests.fuzz"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 (instrumented)
 
-    options = os.environ["FUZZ_OPTIONS"].split(os.pathsep)
-    atheris.Setup([sys.argv[0], *options], TARGETS[target])
+    atheris.Setup(sys.argv, TARGETS[target])
     atheris.Fuzz()
-    return 0
+
+
+def _grow(target: str, found: Path) -> None:
+    """Keep the smallest inputs that reach lines that none before has reached."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    reached: set[tuple[str, int]] = set()
+    for path in (CORPUS / target).iterdir():
+        reached |= _lines(target, path.read_bytes())
+    for path in sorted(found.iterdir(), key=lambda path: path.stat().st_size):
+        lines = _lines(target, path.read_bytes())
+        if not lines <= reached:
+            (CORPUS / target / path.name[:12]).write_bytes(path.read_bytes())
+            reached |= lines
+
+
+def _lines(target: str, data: bytes) -> set[tuple[str, int]]:
+    from tests.fuzz.targets import TARGETS  # noqa: PLC0415 (its path has just been added)
+
+    lines: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, _event: str, _argument: Any) -> Any:
+        if "mace_cache" not in frame.f_code.co_filename:
+            return None
+        lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        TARGETS[target](data)
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 if __name__ == "__main__":

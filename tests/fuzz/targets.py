@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache import _driver_library as driver_library
 from mace_cache import reuse
+from mace_cache._mounts import mount_of, parse_mounts
 from mace_cache._preprocessor import asks_nothing, pasted_words, read_text, scan
 from mace_cache.cli.examination import examine
 from mace_cache.container import Bundle, annotate, decode_entry, diagnose, encode
@@ -205,6 +206,12 @@ def read_a_manifest(data: bytes) -> None:
         read_manifest(path)
 
 
+def read_mounts(data: bytes) -> None:
+    """The kernel's table of mounts, in which users choose names."""
+    mounts = parse_mounts(data)
+    mount_of("/", mounts)
+
+
 def read_header(data: bytes) -> None:
     """A header that a source includes."""
     text = read_text(data)
@@ -226,4 +233,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "library": read_library,
     "manifest": read_a_manifest,
     "header": read_header,
+    "mounts": read_mounts,
 }
