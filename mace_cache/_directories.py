@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
-__all__ = ["Place", "descend", "open_directory", "private_directory"]
+__all__ = ["Place", "descend", "open_directory", "private_directory", "refuse_as_root"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -72,15 +72,29 @@ def private_directory(path: Path, trust: Trust = OWN_ONLY) -> None:
         return
     parent = os.path.dirname(path)
     private_directory(parent, trust)
-    # Root can write anywhere: what it makes in a user's home would lock that user out of it.
-    if os.geteuid() == 0:
-        owner = os.stat(parent).st_uid
-        if owner and owner not in trust.owners:
-            message = f"root makes nothing in the directory of another user ({owner})"
-            raise PermissionError(errno.EPERM, message, path)
+    refuse_as_root(parent, trust)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)  # A umask may have taken bits that we need ourselves.
+
+
+def refuse_as_root(directory: Path, trust: Trust = OWN_ONLY) -> None:
+    """Refuse to make anything in a user's directory as root: it would lock that user out of it.
+
+    Args:
+        directory: where something is to be made.
+        trust: in whose directories root may.
+
+    Raises:
+        PermissionError: this is root, and the directory is another user's.
+        OSError: nothing is known of the directory.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = os.stat(directory).st_uid
+    if owner and owner not in trust.owners:
+        message = f"root makes nothing in the directory of another user ({owner})"
+        raise PermissionError(errno.EPERM, message, os.fspath(directory))
 
 
 @contextmanager

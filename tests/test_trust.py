@@ -245,6 +245,11 @@ def test_root_makes_nothing_in_a_users_directory(
     assert list(home.iterdir()) == []
     private_directory(home / ".cache", Trust(owners=frozenset({owner})))
     assert (home / ".cache").is_dir()
+    one = open_storage(FileStorageFactory.for_file(home / "one.mclp"))
+    one.insert(make_key(), make_program())
+    with pytest.raises(PermissionError, match="root makes nothing"):
+        one.flush()
+    assert [path.name for path in home.iterdir()] == [".cache"]
 
 
 def test_a_real_other_user() -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cache._directories import Place, private_directory
+from mace_cache._directories import Place, private_directory, refuse_as_root
 from mace_cache._filesystem import publish, read_regular_file, tolerant_unlink
 from mace_cache._locking import file_lock
 from mace_cache._trust import OWN_ONLY, Trust, check_private
@@ -148,12 +148,15 @@ class FileStorage(KVStorage):
 
         Raises:
             FileExistsError: it is no MCLP file, or one of a newer release: it is left alone.
+            PermissionError: another user owns it or can write to it, or this is root and its
+                directory another user's.
             OSError: the file can't be written.
         """
         with self._lock:
             if not self._unwritten:
                 return
             private_directory(self._path.parent, self._trust)
+            refuse_as_root(self._path.parent, self._trust)
             with file_lock(self._lock_path, self._lock_timeout):
                 programs = [*self._read_to_replace(), *self._unwritten.values()]
                 merged = {(program.fingerprint, program.key): program for program in programs}
