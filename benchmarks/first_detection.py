@@ -20,10 +20,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from _common import replace_marked
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "face_detection.py"
 README = ROOT / "README.md"
-MARKS = re.compile(r"(<!-- first detection -->\n).*?(<!-- end -->)", re.DOTALL)
 LIST_DEVICES = (
     "import json, pyopencl as cl; print(json.dumps([f'{d.name.strip()}, {p.name} {p.version}'"
     " for p in cl.get_platforms() for d in p.get_devices()]))"
@@ -49,7 +50,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     if arguments.write:
-        README.write_text(MARKS.sub(lambda match: match[1] + table + match[2], README.read_text()))
+        replace_marked(README, "first detection", table)
 
 
 def shorten(name: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mace_cache.errors import MaceCacheError
     from mace_cache.explanation import Explanation, Origin
     from mace_cache.program import CompiledProgram
+    from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorage, KVStorageFactory
     from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryStorageFactory",
     "Origin",
     "ProgramCache",
+    "ProgramRequest",
     "ReadOnlyByteStreamStorage",
     "ReusePolicy",
     "WarmReport",
@@ -68,6 +70,7 @@ _ON_FIRST_USE = {
     "MemoryStorageFactory": "mace_cache.storage.memory",
     "Origin": "mace_cache.explanation",
     "ProgramCache": "mace_cache.cache",
+    "ProgramRequest": "mace_cache.request",
     "ReadOnlyByteStreamStorage": "mace_cache.storage.bytestream",
     "ReusePolicy": "mace_cache.reuse",
     "WarmReport": "mace_cache.warm",

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Environment", "compiler_environment", "environment_at_import", "family_of"]
+__all__ = [
+    "Environment",
+    "compiler_environment",
+    "environment_at_import",
+    "family_of",
+    "keeps_builds",
+]
 
 Environment = tuple[tuple[str, str], ...]
 
@@ -134,6 +140,13 @@ def compiler_environment(family: str) -> Environment:
     if family not in known:
         known[family] = _selected(family, os.environ)
     return known[family]
+
+
+def keeps_builds(family: str) -> bool:
+    """Whether a driver keeps what it builds from source, in files that other processes share."""
+    if family == "pocl":
+        return os.environ.get("POCL_KERNEL_CACHE", "1").startswith("1")
+    return family == "nvidia" and os.environ.get("CUDA_CACHE_DISABLE", "0") != "1"
 
 
 def environment_at_import(family: str) -> Environment:

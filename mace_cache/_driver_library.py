@@ -133,6 +133,8 @@ def _mapped_files(mappings: bytes) -> list[_MappedFile]:
     """
     found = []
     for line in mappings.splitlines():
+        if b" 00000000 " not in line:  # of many hundred, most are none, and this is at every start
+            continue
         fields = line.split(maxsplit=5)  # proc(5): addresses, permissions, offset, device, inode
         with suppress(ValueError):
             if len(fields) == _FIELDS_WITH_PATH and int(fields[2], 16) == 0:

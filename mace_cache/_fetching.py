@@ -18,13 +18,22 @@ from pyopencl import _cl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["fetch_all_binaries"]
+__all__ = ["driver_loader", "fetch_all_binaries"]
 
 logger = logging.getLogger(__name__)
 
 _SUCCESS = 0
 _BINARY_SIZES = 0x1165  # CL_PROGRAM_BINARY_SIZES, cl.h
 _BINARIES = 0x1166  # CL_PROGRAM_BINARIES, cl.h
+
+
+def driver_loader() -> str:
+    """Give the library through which OpenCL is called as pyopencl calls it, whatever its name.
+
+    A symbol that is looked up in pyopencl's own module is found in the libraries that it is linked
+    with, as the dynamic linker has bound them for pyopencl itself.
+    """
+    return str(_cl.__file__)
 
 
 def fetch_all_binaries(program: cl.Program) -> list[bytes]:
@@ -64,13 +73,9 @@ def _fetch_released(program: cl.Program) -> list[bytes] | None:
 
 @functools.cache
 def _get_program_info() -> Callable[..., int] | None:
-    """Find ``clGetProgramInfo`` in the very loader that pyopencl calls, whatever its name.
-
-    A symbol that is looked up in pyopencl's own module is found in the libraries that it is linked
-    with, as the dynamic linker has bound them for pyopencl itself.
-    """
+    """Find ``clGetProgramInfo`` in the very loader that pyopencl calls."""
     try:
-        function = ctypes.CDLL(_cl.__file__).clGetProgramInfo
+        function = ctypes.CDLL(driver_loader()).clGetProgramInfo
     except (OSError, AttributeError, TypeError) as error:
         logger.debug("clGetProgramInfo wasn't found (%s): binaries are fetched by pyopencl", error)
         return None

@@ -14,7 +14,7 @@ import stat
 from collections import deque
 from typing import NamedTuple
 
-from mace_cache._preprocessor import LOCATED_WORDS, Text, pasted_words, read_text, scan
+from mace_cache._preprocessor import LOCATED_WORDS, Text, pasted_words, scan
 from mace_cache.errors import UncacheableError
 
 __all__ = ["Directory", "HeaderSearch", "shown"]
@@ -146,7 +146,7 @@ class HeaderSearch:
     def _file(self, path: bytes) -> Text | None:
         if path not in self._files:
             content = _content(path, self._bytes_left)
-            self._files[path] = None if content is None else read_text(content)
+            self._files[path] = None if content is None else Text(content)
             self._bytes_left -= len(content or b"")
             self._files_left -= content is not None
             if self._files_left < 0:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from filelock import BaseFileLock
 
     Path = str | os.PathLike[str]
 
-__all__ = ["file_lock", "prepare_locks"]
+__all__ = ["file_lock", "prepare_locks", "take_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +30,6 @@ def prepare_locks() -> None:
 def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     """Hold a lock between processes, and between threads, for as long as the block runs.
 
-    It ends with the process that holds it, however that dies. The file stays, since removing it
-    would let two processes hold locks on two files of one name.
-
     Args:
         path: the lock's file; made where it is missing.
         timeout: how long to wait, in seconds.
@@ -38,27 +37,59 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     Yields:
         Whether the lock is held: False after the timeout, or where locks don't work.
     """
+    lock = _make_lock(path, timeout)
+    try:
+        _acquire(lock, path)
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def take_lock(path: Path, timeout: float) -> Callable[[], None] | None:
+    """Take a lock between processes, and between threads.
+
+    Args:
+        path: the lock's file; made where it is missing.
+        timeout: how long to wait, in seconds.
+
+    Returns:
+        What releases it, in whatever thread, and does nothing where locks don't work; None where
+        another process or thread has it.
+    """
+    lock = _make_lock(path, timeout)
+    return lock.release if _acquire(lock, path) else None
+
+
+def _make_lock(path: Path, timeout: float) -> BaseFileLock:
+    """Make a lock that ends with the process that holds it, however that dies.
+
+    The file stays, since removing it would let two processes hold locks on two files of one name.
+    """
     # Only what writes needs a lock, and its import takes longer than all of a hit.
     import filelock  # noqa: PLC0415 (see above)
 
-    lock = filelock.FileLock(
+    return filelock.FileLock(
         os.fspath(path),
         timeout=timeout,
         mode=0o600,
         poll_interval=_POLL_INTERVAL,
         preserve_lock_file=True,
+        thread_local=False,
         # Where the kernel has no locks a marker file would do, but a killed process leaves it.
         fallback_to_soft=False,
     )
+
+
+def _acquire(lock: BaseFileLock, path: Path) -> bool:
+    """Acquire a lock if that can be done; False where another one holds it for too long."""
+    import filelock  # noqa: PLC0415 (as above)
+
     try:
         if os.path.isdir(os.path.dirname(path)):  # filelock would make it, open to others
             lock.acquire()
     except filelock.Timeout:
-        logger.debug("%s is still locked after %g s: going on without", path, timeout)
+        logger.debug("%s is still locked after %g s: going on without", path, lock.timeout)
+        return False
     except (OSError, NotImplementedError) as error:
         logger.debug("%s can't be locked (%s): going on without", path, error)
-    held = lock.is_locked
-    try:
-        yield held
-    finally:
-        lock.release()
+    return True

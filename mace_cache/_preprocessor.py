@@ -8,8 +8,8 @@ sees. Token pasting can't make a directive (C99 6.10.3.4), but it can spell ``__
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +23,6 @@ __all__ = [
     "Text",
     "asks_nothing",
     "pasted_words",
-    "read_text",
     "scan",
 ]
 
@@ -80,24 +79,30 @@ class Scan(NamedTuple):
 _NOTHING = Scan()
 
 
-@dataclass(frozen=True)
 class Text:
     """A text and its SHA-256, by which alone it is compared.
 
+    Args:
+        content: an OpenCL C source, a header, or build options, in any encoding that extends ASCII.
+
     Attributes:
         digest: 64 hexadecimal digits.
-        content: an OpenCL C source, a header, or build options, in any encoding that extends ASCII.
+        content: what was given.
     """
 
-    digest: str
-    content: bytes = field(compare=False, repr=False)
+    __slots__ = ("content", "digest")
 
+    def __init__(self, content: bytes) -> None:
+        self.digest = hashlib.sha256(content).hexdigest()
+        self.content = content
 
-def read_text(content: bytes) -> Text:
-    """Make the `Text` of *content*."""
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
+    def __eq__(self, other: object) -> bool:
+        """Whether both have one digest."""
+        return isinstance(other, Text) and self.digest == other.digest
 
-    return Text(hashlib.sha256(content).hexdigest(), content)
+    def __hash__(self) -> int:
+        """As the digest's."""
+        return hash(self.digest)
 
 
 @lru_cache(maxsize=128)

@@ -10,8 +10,7 @@ import errno
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache.errors import ConfigurationError
 
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["OWN_ONLY", "Trust", "check_private", "elevated_rights", "parse_trust"]
 
 _ROOT = 0
-_TERM = re.compile(r"(uid|gid):(\d{1,10})")
+_TERM = r"(uid|gid):(\d{1,10})"
 _LINKS = "links"
 _AT_SECURE = 23  # elf.h: the kernel asks for caution, as after a set-user-ID or capabilities
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """Who is trusted beside this user.
 
     Attributes:
@@ -48,7 +46,7 @@ class Trust:
 
     def with_root(self) -> Trust:
         """Give the trust in what is only read, which may be root's."""
-        return replace(self, owners=self.owners | {_ROOT})
+        return self._replace(owners=self.owners | {_ROOT})
 
 
 OWN_ONLY = Trust()
@@ -67,7 +65,7 @@ def parse_trust(text: str, setting: str = "MACE_CACHE_TRUST") -> Trust:
     terms = [term for term in text.replace(" ", "").split(",") if term]
     found: dict[str, set[int]] = {"uid": set(), "gid": set()}
     for term in terms:
-        match = _TERM.fullmatch(term)
+        match = re.fullmatch(_TERM, term)
         if match:
             found[match[1]].add(int(match[2]))
         elif term != _LINKS:

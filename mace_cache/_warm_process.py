@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
-import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["WorkerDiedError", "WorkerProcess"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["WorkerDiedError", "WorkerProcess", "cores", "has_interpreter"]
 
 _SHOWN_OF_ITS_OUTPUT = 2000
 
@@ -18,25 +20,49 @@ _SHOWN_OF_ITS_OUTPUT = 2000
 _START = "import sys; sys.path[:] = {path!r}; from mace_cache._warm_worker import main; main()"
 
 
+def cores() -> int:
+    """Give the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_interpreter() -> bool:
+    """Whether ``sys.executable`` is Python, and not an application that would start once more."""
+    return os.path.basename(sys.executable or "").startswith(("python", "pypy"))
+
+
 class WorkerDiedError(Exception):
     """The process ended before it answered."""
 
 
 class WorkerProcess:
-    """A running ``mace_cache._warm_worker``.
+    """A running ``mace_cache._warm_worker``, or another process that answers as it does.
 
     A process of its own rather than `multiprocessing`: an installer's script needs no main guard,
     and nothing but text passes between the two.
+
+    Args:
+        arguments: what the interpreter is started with; None for ``_warm_worker``.
+
+    Raises:
+        OSError: no process can be started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        import subprocess  # noqa: PLC0415 (where no worker is worth its start)
+        import tempfile  # noqa: PLC0415 (as above)
+
+        arguments = arguments or ["-c", _START.format(path=sys.path)]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
-            [sys.executable, "-c", _START.format(path=sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._output,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
+                [sys.executable, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._output,
+            )
+        except OSError:
+            self._output.close()
+            raise
 
     def ask(self, message: dict[str, Any] | None) -> Any:
         """Send a message and wait for its answer.
@@ -56,8 +82,12 @@ class WorkerProcess:
             raise WorkerDiedError(self._how_it_ended())
         return json.loads(answer)
 
+    def kill(self) -> None:
+        """Have the process end; another thread may be waiting for its answer."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process and wait for that."""
         self._process.kill()
         self._process.communicate()
         self._output.close()

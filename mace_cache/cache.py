@@ -1,14 +1,12 @@
 """The cache: a program comes from memory, a storage, a precompiled file, or else its source.
 
-`ProgramCache.build` reads top to bottom: identify the program, ask the tiers, build what none has.
+How a build goes reads top to bottom in ``building.py``.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import threading
 import weakref
 from collections.abc import Mapping
 from functools import partial
@@ -17,29 +15,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyopencl as cl
 
 from mace_cache import opencl
-from mace_cache._report import warn_once
+from mace_cache.background import Background
+from mace_cache.building import Builder
 from mace_cache.config import parse_seconds, read_settings
-from mace_cache.errors import BinaryRejectedError, ConfigurationError, MaceCacheError
-from mace_cache.explanation import Explanation, Origin
+from mace_cache.errors import ConfigurationError
+from mace_cache.flights import Flights
 from mace_cache.harvest.policy import check_policy
-from mace_cache.keeping import Keeper, Missing
-from mace_cache.loading import load
-from mace_cache.records import hand_out, make_explanation, record_of
-from mace_cache.request import BuildRequest, WantedProgram, identify, make_request
-from mace_cache.resident import ResidentProgram, ResidentPrograms
+from mace_cache.keeping import Keeper
+from mace_cache.records import record_of
+from mace_cache.request import make_request
+from mace_cache.resident import ResidentPrograms
 from mace_cache.storage.factory import choose_factory
 from mace_cache.storage.memory import MemoryStorageFactory
 from mace_cache.tiers import Tiers
 from mace_cache.unwritten import Unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.explanation import Explanation
     from mace_cache.harvest.policy import HarvestPolicy
+    from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
     from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
@@ -48,11 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgramCache"]
 
-logger = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
-
-_BUILT_BEFORE = "this process has built or loaded it before"
 
 
 class ProgramCache:
@@ -146,9 +142,7 @@ class ProgramCache:
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
         self._unwritten = Unwritten(statistics_directory, quiet)
-        self._keeper = Keeper(self._resident, self._unwritten, harvest)
-        self._lock = threading.Lock()
-        self._make_tiers = partial(
+        make_tiers = partial(
             Tiers,
             factory=self.factory,
             precompiled=precompiled,
@@ -157,6 +151,20 @@ class ProgramCache:
             recache=bool(self.settings.rebuilding),
             counts=self._unwritten.counts,
         )
+        keeper = Keeper(self._resident, self._unwritten, harvest)
+        self._builder = Builder(
+            disabled_by=self.disabled_by,
+            recached_by=self.settings.rebuilding,
+            resident=self._resident,
+            unwritten=self._unwritten,
+            keeper=keeper,
+            flights=Flights(
+                None if read_only else self.factory.state_place(), self.settings.lock_timeout
+            ),
+            make_tiers=make_tiers,
+        )
+        self._background = Background()
+        self._harvests_late = harvest == "deferred"  # whatever the driver
         if rehearsed:
             self._unwritten.finish_at_exit()
         else:  # Runs when the cache is collected, or at exit if it never is.
@@ -183,16 +191,63 @@ class ProgramCache:
         Raises:
             pyopencl.Error: the source doesn't build.
         """
+        return self._builder.build(make_request(context, source, options, devices))
+
+    def build_many(
+        self,
+        context: cl.Context,
+        requests: Iterable[ProgramRequest | tuple[Any, ...] | str | bytes],
+        jobs: int | None = None,
+    ) -> list[cl.Program]:
+        """Give the built programs of many sources, such as those of a whole model.
+
+        While one is loaded the next ones are read and verified. What is nowhere stored is built
+        from source; on drivers that gain from it, worker processes compile as well.
+
+        Args:
+            context: the context to build them in, for all of its devices.
+            requests: of each program its source, or its source and options (`ProgramRequest`). One
+                that is asked for twice is built once.
+            jobs: how many processes compile at once, this one among them; one a core that this
+                process may use if None.
+
+        Returns:
+            Built programs in the order given, each as `build` would give it.
+
+        Raises:
+            pyopencl.Error: a source doesn't build. Of several, it is the first in the order
+                given; all before it are built and kept, not all after it.
+            ConfigurationError: *jobs* is less than one.
+        """
+        from mace_cache.many import build_many  # noqa: PLC0415 (most applications build singly)
+
+        return build_many(self._builder, context, requests, jobs, self._arguments_of_workers())
+
+    def build_async(
+        self,
+        context: cl.Context,
+        source: str | bytes,
+        options: str | Sequence[str] | None = None,
+        devices: Sequence[cl.Device] | None = None,
+    ) -> Future[cl.Program]:
+        """Build a program in a thread: an application can show its window meanwhile.
+
+        Programs of one cache are built one after the other, in the order asked for. `close` waits
+        for them; the exit of the process waits for the one that is being built and cancels the
+        others.
+
+        Args:
+            context: as for `build`; all arguments are copied now.
+            source: as for `build`.
+            options: as for `build`.
+            devices: as for `build`.
+
+        Returns:
+            What will have the program, or the error that `build` would raise. It can be cancelled
+            until its build begins.
+        """
         request = make_request(context, source, options, devices)
-        try:
-            answer = self._find(request)
-        except MaceCacheError as error:
-            answer = Missing(str(error))
-        except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
-            # Where an argument is at fault, pyopencl says so better when it builds.
-            answer = Missing(f"it could not be looked up ({error!r})")
-            warn_once(logger, f"look up {type(error)}", "a program was not looked up (%r)", error)
-        return self._build(request, answer) if isinstance(answer, Missing) else answer
+        return self._background.submit(partial(self._builder.build, request))
 
     def execute(
         self,
@@ -228,7 +283,7 @@ class ProgramCache:
             resident = record_of(program).resident
             if suspicion is None or resident is None or not resident.loaded:
                 raise
-        return self._retry(resident, step, suspicion)
+        return self._builder.retry(resident, step, suspicion)
 
     def explain(self, program: cl.Program) -> Explanation:
         """Tell where a program came from, and why.
@@ -270,6 +325,16 @@ class ProgramCache:
             "trust": str(settings.trust),
         }
 
+    def _arguments_of_workers(self) -> dict[str, Any] | None:
+        """Give `reopening_arguments` where a program that a worker stores would be found here."""
+        settings = self.settings
+        if self.disabled_by or settings.read_only or settings.rebuilding or self._harvests_late:
+            return None
+        try:
+            return self.reopening_arguments()
+        except ConfigurationError:
+            return None
+
     def flush(self) -> None:
         """Harvest the programs that wait for it, and write all that isn't written yet.
 
@@ -279,7 +344,8 @@ class ProgramCache:
             self._unwritten.flush()
 
     def close(self) -> None:
-        """Flush, and let go of the programs in memory."""
+        """Wait for what `build_async` has begun, flush, and let go of the programs in memory."""
+        self._background.wait()
         self._unwritten.flush()
         self._resident.clear()
 
@@ -295,64 +361,3 @@ class ProgramCache:
     ) -> None:
         """Close the cache."""
         self.close()
-
-    def _find(self, request: BuildRequest) -> cl.Program | Missing:
-        if self.disabled_by:
-            return Missing(self.disabled_by)
-        identified = identify(request)
-        resident = self._resident.find(identified.identity)
-        if resident is not None and resident.wanted.is_current():
-            self._unwritten.counts.memory_hits += 1
-            explanation = make_explanation(request, Origin.MEMORY, _BUILT_BEFORE, resident)
-            return hand_out(opencl.share(resident.program), explanation, resident)
-        described = identified.describe()
-        fingerprints = dict.fromkeys(identified.fingerprints)
-        tiers = tuple([self._tiers(fingerprint) for fingerprint in fingerprints])
-        for stepped_aside in [t.stepped_aside for t in tiers if t.stepped_aside]:
-            return Missing(stepped_aside)
-        wanted = WantedProgram(identified, described, tiers)
-        loading = load(wanted)
-        if loading.program is None:
-            reason = self.settings.rebuilding or loading.reason
-            return Missing(reason, wanted, loading.rejected)
-        return self._keeper.keep_loaded(loading.program, loading, wanted)
-
-    def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
-        with self._lock:
-            tiers = self._unwritten.tiers.get(fingerprint)
-            if tiers is None:
-                tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
-        return tiers
-
-    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
-        """Build from source; only what pyopencl itself raises leaves this function."""
-        program, seconds = opencl.build_from_source(
-            request.context,
-            request.source,
-            request.options,
-            request.devices,
-            uncached=not self.disabled_by,
-        )
-        resident, reason = self._keeper.keep_built(program, seconds, missing)
-        return hand_out(
-            program, make_explanation(request, Origin.SOURCE, reason, resident), resident
-        )
-
-    def _retry(
-        self, resident: ResidentProgram, step: Callable[[cl.Program], Result], suspicion: str
-    ) -> Result:
-        """Run a step that failed with a loaded program again, with one built from its source."""
-        wanted = resident.wanted
-        request = wanted.identified.request
-        logger.debug("a step failed with %s: its program is rebuilt from source", suspicion)
-        program, seconds = opencl.build_from_source(
-            request.context, request.source, request.options, request.devices
-        )
-        reason = f"the step failed with {suspicion} with the stored binary"
-        hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
-        result = step(program)
-        rejection = BinaryRejectedError(suspicion, "the execution step")
-        for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
-            tiers.reject(found, rejection)
-        self._keeper.keep_built(program, seconds, Missing(reason, wanted, rejected=True))
-        return result

@@ -10,8 +10,7 @@ import logging
 import math
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import warn_once
 from mace_cache._trust import OWN_ONLY, Trust, parse_trust
@@ -32,17 +31,16 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_SIZE = 1 << 30
-DEFAULT_LOCK_TIMEOUT = 5.0
+DEFAULT_LOCK_TIMEOUT = 30.0
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"\s*(\d{1,30})(\.\d{1,30})?\s*(?:([KMGT])i?)?B?\s*", re.IGNORECASE)
+_SIZE = r"(?i)\s*(\d{1,30})(\.\d{1,30})?\s*(?:([KMGT])i?)?B?\s*"
 _FALSE = frozenset({"", "0", "false", "off", "no"})
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a cache was told.
 
     Attributes:
@@ -51,7 +49,8 @@ class Settings:
         max_size: the size in bytes that the programs on disk are kept within; 0 is unlimited.
         read_only: whether nothing is written.
         recache: whether every program is built from source and written again.
-        lock_timeout: how long a file lock is waited for, in seconds.
+        lock_timeout: how long another process is waited for that writes, or builds what this one
+            wants too, in seconds.
         record: the record directory of a rehearsal, or None where there is none.
         record_only: whether a rehearsal's programs are kept in the record directory only.
         trust: who may own what is kept on disk, or write to it, beside this user.
@@ -126,7 +125,7 @@ def parse_size(text: str | int, setting: str = "MACE_CACHE_MAX_SIZE") -> int:
     Raises:
         ConfigurationError: it is no size.
     """
-    match = _SIZE.fullmatch(str(text))
+    match = re.fullmatch(_SIZE, str(text))
     if match is None:
         raise ConfigurationError(setting, text, "a size such as 500M or 2G, or 0 for no limit")
     whole, fraction, unit = match.groups()

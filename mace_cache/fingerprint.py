@@ -6,8 +6,7 @@ the same text share compiled programs. ``docs/drivers.md`` shows one.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -50,27 +49,44 @@ _LONGEST_READABLE_NAME = 80  # characters; the digest's come to it
 _DIGEST_DIGITS_IN_NAME = 16
 
 
-@dataclass(frozen=True)
 class DeviceFingerprint:
     """What decides whether a compiled program is valid for a device.
 
-    Attributes:
+    Args:
         text: the components, one ``name: value`` line each; what is stored and compared.
         family: the driver's family: ``pocl``, ``nvidia``, ``rusticl``, ... or ``other``.
+
+    Attributes:
+        text: as given.
+        family: as given.
         digest: SHA-256 of the text, 64 lower-case hexadecimal digits.
         storage_name: the name of its storage: file-name-safe ASCII, at most 100 characters, by
             which a person recognises the device.
     """
 
-    text: str
-    family: str
-    digest: str = field(init=False)
-    storage_name: str = field(init=False)
+    __slots__ = ("digest", "family", "storage_name", "text")
 
-    def __post_init__(self) -> None:
-        """Work out what follows from the text."""
-        object.__setattr__(self, "digest", _digest(self.text))
-        object.__setattr__(self, "storage_name", storage_name(self.text))
+    def __init__(self, text: str, family: str) -> None:
+        self.text = text
+        self.family = family
+        self.digest = _digest(text)
+        self.storage_name = storage_name(text)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are one text of one family."""
+        return (
+            isinstance(other, DeviceFingerprint)
+            and self.text == other.text
+            and self.family == other.family
+        )
+
+    def __hash__(self) -> int:
+        """As the text's, which Python keeps."""
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        """Name the storage."""
+        return f"<DeviceFingerprint {self.storage_name}>"
 
 
 def fingerprint(device: cl.Device) -> DeviceFingerprint:
@@ -102,8 +118,10 @@ def storage_name(text: str) -> str:
     """
     found = components(text)
     readable = f"{_family(found)} {found.get('device name', '')}"
-    words = re.sub(r"\((?:R|TM|C)\)|[^A-Za-z0-9]+", "-", readable)
-    slug = re.sub("-+", "-", words)[:_LONGEST_READABLE_NAME].strip("-")
+    for mark in ("(R)", "(TM)", "(C)"):
+        readable = readable.replace(mark, "-")
+    words = "".join(c if c.isascii() and c.isalnum() else "-" for c in readable).split("-")
+    slug = "-".join(filter(None, words))[:_LONGEST_READABLE_NAME].strip("-")
     return f"{slug}-{_digest(text)[:_DIGEST_DIGITS_IN_NAME]}"
 
 
@@ -182,8 +200,6 @@ def _family(found: dict[str, str]) -> str:
 
 
 def _digest(text: str) -> str:
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -192,6 +208,8 @@ def _line(name: str, value: str) -> str:
 
 
 def _escaped(value: str) -> str:
+    if value.isascii() and value.isprintable() and "\\" not in value:
+        return value  # as nearly all are; the codec is imported with its first use
     return value.encode("unicode_escape").decode("ascii")
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache._driver_family import keeps_builds
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
 from mace_cache.harvest.finalise import Harvested, can_be_finalised
 from mace_cache.harvest.policy import harvests_late
-from mace_cache.records import hand_out, make_explanation
+from mace_cache.records import hand_out, make_explanation, record_of
 from mace_cache.resident import ResidentProgram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyopencl as cl
 
     from mace_cache.harvest.policy import HarvestPolicy
@@ -96,6 +99,27 @@ class Keeper:
             warn_once(logger, "keep", "a built program could not be kept (%r)", error)
             return None, missing.reason
 
+    def when_found_by_others(self, program: cl.Program, action: Callable[[], None]) -> None:
+        """Run something as soon as other processes needn't compile a program that was built here.
+
+        Args:
+            program: what `keep_built` was given.
+            action: what to run; it must not raise.
+        """
+        resident = record_of(program).resident
+        if resident is None:
+            action()
+            return
+        late = self._harvests_late(resident.wanted)
+        families = [tiers.fingerprint.family for tiers in resident.wanted.tiers]
+        if late and all(map(keeps_builds, families)):
+            action()  # it is stored much later, but the driver itself has it from now on
+        else:
+            self._unwritten.when_written(action, late=late)
+
+    def _harvests_late(self, wanted: WantedProgram) -> bool:
+        return harvests_late(self._policy, [tiers.fingerprint.family for tiers in wanted.tiers])
+
     def _keep_built(
         self, program: cl.Program, seconds: float, missing: Missing
     ) -> ResidentProgram | None:
@@ -111,10 +135,9 @@ class Keeper:
             raise UncacheableError("a header changed while the program was built")
         resident = ResidentProgram(program, wanted, (), seconds)
         self._resident.insert(wanted.identified.identity, resident)
-        families = [tiers.fingerprint.family for tiers in wanted.tiers]
-        late = harvests_late(self._policy, families)
         prepare_locks()
         unwritten = self._unwritten
+        late = self._harvests_late(wanted)
         store = unwritten.harvest_later if late else unwritten.harvest_now
         store(program, wanted, seconds)
         return resident

@@ -8,12 +8,28 @@ from mace_cache import opencl
 from mace_cache.errors import BinaryRejectedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyopencl as cl
 
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Found, Tiers
 
-__all__ = ["Loading", "load"]
+__all__ = ["Loading", "Reading", "load", "read"]
+
+
+class Reading(NamedTuple):
+    """What was read of a program, verified and not yet seen by the driver.
+
+    Attributes:
+        wanted: the program and its tiers.
+        candidates: the nearest binary of each fingerprint, or None where no tier has one.
+        fault: what went wrong with a storage, or nothing.
+    """
+
+    wanted: WantedProgram
+    candidates: tuple[Found | None, ...]
+    fault: str
 
 
 class Loading(NamedTuple):
@@ -32,22 +48,33 @@ class Loading(NamedTuple):
     reason: str
 
 
-def load(wanted: WantedProgram) -> Loading:
-    """Hand the nearest binary of each fingerprint to the driver; after a rejection, the next.
+def read(wanted: WantedProgram, refused: Sequence[bytes | memoryview] = ()) -> Reading:
+    """Read and verify the nearest binary of each fingerprint.
 
     Args:
         wanted: the program and its tiers.
+        refused: binaries that the driver has refused; they are passed over.
     """
+    candidates = tuple([_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers])
+    faults = [tiers.take_fault() for tiers in wanted.tiers]
+    return Reading(wanted, candidates, next(filter(None, faults), ""))
+
+
+def load(reading: Reading) -> Loading:
+    """Hand what was read to the driver; after a rejection, the next that can be read.
+
+    Args:
+        reading: the program, with the nearest binary of each fingerprint.
+    """
+    wanted = reading.wanted
     refused: list[
         bytes | memoryview
     ] = []  # not a set: hashing a binary takes as long as verifying it
     rejection = ""  # not the error itself: its traceback would keep the cache alive
     while True:
-        candidates = [_nearest(tiers, wanted.source.key, refused) for tiers in wanted.tiers]
-        found = tuple([candidate for candidate in candidates if candidate is not None])
-        if len(found) < len(candidates) or not found:
-            faults = [tiers.take_fault() for tiers in wanted.tiers]
-            reason = rejection or next(filter(None, faults), "no tier has it")
+        found = tuple([candidate for candidate in reading.candidates if candidate is not None])
+        if len(found) < len(reading.candidates) or not found:
+            reason = rejection or reading.fault or "no tier has it"
             return Loading(None, (), bool(refused), reason)
         try:
             program = _load(wanted, found)
@@ -57,6 +84,7 @@ def load(wanted: WantedProgram) -> Loading:
             for tiers, candidate in zip(wanted.tiers, found, strict=True):
                 refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
+            reading = read(wanted, refused)
             continue
         for tiers, candidate in zip(wanted.tiers, found, strict=True):
             tiers.accept(candidate)
@@ -64,7 +92,7 @@ def load(wanted: WantedProgram) -> Loading:
         return Loading(program, found, bool(refused), reason)
 
 
-def _nearest(tiers: Tiers, key: str, refused: list[bytes | memoryview]) -> Found | None:
+def _nearest(tiers: Tiers, key: str, refused: Sequence[bytes | memoryview]) -> Found | None:
     for candidate in tiers.candidates(key):
         if candidate.program.binary not in refused:
             return candidate

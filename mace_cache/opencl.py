@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +98,8 @@ def driver_options(context: cl.Context, options: str | Sequence[str] | None) -> 
 @functools.lru_cache(maxsize=256)
 def _split(options: str) -> tuple[str, ...]:
     # The split that pyopencl makes, which would cost more than the rest of a memory hit.
+    import shlex  # noqa: PLC0415 (most give their options as a sequence)
+
     return tuple(shlex.split(options))
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CompiledProgram"]
+__all__ = ["CompiledProgram", "is_key"]
+
+_KEY_DIGITS = 64
+
+
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a program key: 64 lower-case hexadecimal digits."""
+    return len(text) == _KEY_DIGITS and not text.strip("0123456789abcdef")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ process. The note goes with the fingerprint: another driver version starts afres
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from contextlib import suppress
@@ -136,6 +137,4 @@ def _parse(data: bytes) -> tuple[int, list[str]] | None:
 
 
 def _digest(binary: bytes | memoryview) -> str:
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
     return hashlib.sha256(binary).hexdigest()

@@ -20,7 +20,27 @@ if TYPE_CHECKING:
     from mace_cache.source import ProgramSource
     from mace_cache.tiers import Tiers
 
-__all__ = ["BuildRequest", "IdentifiedProgram", "WantedProgram", "identify", "make_request"]
+__all__ = [
+    "BuildRequest",
+    "IdentifiedProgram",
+    "ProgramRequest",
+    "WantedProgram",
+    "begun",
+    "identify",
+    "make_request",
+]
+
+
+class ProgramRequest(NamedTuple):
+    """One of the programs of `ProgramCache.build_many`; a plain tuple does as well.
+
+    Attributes:
+        source: OpenCL C.
+        options: build options, as `pyopencl.Program.build` takes them.
+    """
+
+    source: str | bytes
+    options: str | Sequence[str] | None = None
 
 
 class BuildRequest(NamedTuple):
@@ -113,6 +133,11 @@ def make_request(
         options = tuple(options)
     devices = None if devices is None else list(devices)
     return BuildRequest(context, source, options, devices, started)
+
+
+def begun(request: BuildRequest) -> BuildRequest:
+    """Give a request that waited for others as if it had been made now."""
+    return request._replace(started=time.perf_counter())
 
 
 def identify(request: BuildRequest) -> IdentifiedProgram:

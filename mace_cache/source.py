@@ -6,13 +6,14 @@ directory that one could search. ``docs/keys.md`` says it for users.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._headers import Directory, HeaderSearch, shown
-from mace_cache._preprocessor import Text, asks_nothing, read_text
+from mace_cache._preprocessor import Text, asks_nothing
 from mace_cache.errors import UncacheableError
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ _ENVIRONMENT = (b"CPATH", b"C_INCLUDE_PATH", b"CPLUS_INCLUDE_PATH")
 _MULTIARCH = f"/usr/include/{os.uname().machine}-linux-gnu".encode()
 _SYSTEM = (b"/usr/local/include", _MULTIARCH, b"/usr/include")
 
-_TOKEN = re.compile(r'(?:[^ "]|"[^"]*")+')
-_QUOTED = re.compile(r'"[^"]*"')
+_TOKEN = r'(?:[^ "]|"[^"]*")+'  # noqa: S105 (a pattern)
+_QUOTED = r'"[^"]*"'
+# The patterns are compiled with their first use, by `re`.
 # Quotes of other kinds, and what one driver takes for a blank and another doesn't.
-_UNCLEAR = re.compile(r"[\x00-\x1f\x7f\\']")
+_UNCLEAR = r"[\x00-\x1f\x7f\\']"
 _WITH_OPERAND = ("-D", "-U", "-x")
 # Families of options (OpenCL 3.0 API specification, 5.8.6; the manuals of Clang and of drivers)
 # none of which names a file. Any other option might.
-_PLAIN_OPTION = (  # compiled with its first use: most programs have only definitions
+_PLAIN_OPTION = (
     r"-(?:cl|ze|qcom)-[\w.=+-]+|-w|-W[\w=+-]*|-O\w*|-g[\w-]*|-(?:spir-)?std=[\w.+]+"
     r"|-create-library|-enable-link-options|-f(?!modul|plugin|profile)[a-z\d-]+"
     r"|-ffp-contract=\w+|-m[a-z\d-]+(?:=[\w.+-]+)?|-x[a-z+]+"
@@ -71,7 +73,7 @@ def describe(
         UncacheableError: the source, a header or an option depends on what can't be known from
             files, or a header can't be read.
     """
-    text = read_text(source if isinstance(source, bytes) else _encoded(source))
+    text = Text(source if isinstance(source, bytes) else _encoded(source))
     parsed = _parse_options(options)
     if asks_nothing(text) and asks_nothing(parsed.text) and not parsed.located:
         components = (("source", text.digest), ("options", parsed.placed))
@@ -107,8 +109,6 @@ def _header_components(search: HeaderSearch) -> list[tuple[str, str]]:
 
 def _key(components: Iterable[tuple[str, str]]) -> str:
     """Hash the components, each part after its length so that no two lists of them look alike."""
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
     digest = hashlib.sha256(_FORMAT.encode())
     for pair in components:
         for part in pair:
@@ -149,14 +149,14 @@ class _Options(NamedTuple):
 
 @lru_cache(maxsize=128)
 def _parse_options(options: str) -> _Options:
-    text = read_text(_encoded(options))
-    if unclear := _UNCLEAR.search(options):
+    text = Text(_encoded(options))
+    if unclear := re.search(_UNCLEAR, options):
         raise UncacheableError(f"drivers read {unclear[0]!r} in the options in different ways")
-    if options.count('"') % 2 or any(" -" in quoted for quoted in _QUOTED.findall(options)):
+    if options.count('"') % 2 or any(" -" in quoted for quoted in re.findall(_QUOTED, options)):
         raise UncacheableError("drivers read the quotes in the options in different ways")
     placed: list[str] = []
     directories: list[bytes] = []
-    tokens = iter(_TOKEN.findall(options))
+    tokens = iter(re.findall(_TOKEN, options))
     for token in tokens:
         if token.replace('"', "").startswith("-I"):
             directories.append(_encoded(_include_directory(token, tokens)))

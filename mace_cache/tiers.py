@@ -137,6 +137,11 @@ class Tiers:
         """Whether that program is to be written: it can be, and nobody has since it was missed."""
         return self.accepts and (self._recache or not self.has(key))
 
+    def known_build_seconds(self, key: str) -> float:
+        """How long a program took to build for other fingerprints, as before a driver's update."""
+        found = [found.program.build_seconds for found in self._find_siblings(key, any_policy=True)]
+        return max(found, default=0.0)
+
     def take_fault(self) -> str:
         """Give the last fault of a storage in this thread, once; nothing where there was none."""
         fault, self._faults.last = getattr(self._faults, "last", ""), ""
@@ -190,13 +195,13 @@ class Tiers:
             self._try("clear", self._storage.clear, None)
         return None
 
-    def _find_siblings(self, key: str) -> Iterator[Found]:
+    def _find_siblings(self, key: str, *, any_policy: bool = False) -> Iterator[Found]:
         names: list[str] = self._try("list", self._factory.names, [])
         for name in names:
             if name == self.fingerprint.storage_name:
                 continue
             program = self._try("find", partial(self._find_sibling, name, key), None)
-            if program is not None and self._usable(program):
+            if program is not None and (any_policy or self._usable(program)):
                 yield Found(program, Origin.STORAGE, name, own=False)
 
     def _find_sibling(self, name: str, key: str) -> CompiledProgram | None:

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mace_cache._report import warn_once
@@ -16,6 +17,8 @@ from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import pyopencl as cl
 
     from mace_cache._directories import Place
@@ -28,7 +31,7 @@ __all__ = ["Unwritten"]
 
 logger = logging.getLogger(__name__)
 
-_WRITE_AFTER = 0.25  # seconds: of programs built one after the other, several are written at once
+_WRITE_AFTER = 0.1  # seconds: of programs built one after the other, several are written at once
 
 
 class Unwritten:
@@ -50,6 +53,8 @@ class Unwritten:
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
+        self._when_fetched_are_written: list[Callable[[], None]] = []
+        self._when_all_is_written: list[Callable[[], None]] = []
         self._flushing = threading.RLock()
         self.tiers: dict[DeviceFingerprint, Tiers] = {}
         self.counts = Counts()
@@ -75,6 +80,21 @@ class Unwritten:
         if self._is_mine():
             self._pending.finalise_later(harvested)
             self._quiet.postpone()
+
+    def when_written(self, action: Callable[[], None], *, late: bool) -> None:
+        """Run something when a program given to `harvest_now` or `harvest_later` is stored.
+
+        Args:
+            action: what to run; it must not raise.
+            late: whether the program was handed to `harvest_later`.
+        """
+        if not self._is_mine():
+            action()
+        elif late:
+            self._when_all_is_written.append(action)
+        else:
+            self._when_fetched_are_written.append(action)
+            self._soon.expect()  # what was fetched may be written already
 
     def finish_at_exit(self) -> None:
         """Write it all when the process ends, however long that takes: a rehearsal is complete."""
@@ -105,14 +125,15 @@ class Unwritten:
         with self._flushing:
             self._soon.cancel()
             self._quiet.cancel()
-            try:
-                self._pending.flush()
-            except Exception as error:  # noqa: BLE001 (see the docstring)
-                warn_once(logger, "flush", "programs could not be harvested (%r)", error)
-            self._write()
+            with _running(self._when_all_is_written, self._when_fetched_are_written):
+                try:
+                    self._pending.flush()
+                except Exception as error:  # noqa: BLE001 (see the docstring)
+                    warn_once(logger, "flush", "programs could not be harvested (%r)", error)
+                self._write()
 
     def _write_fetched(self) -> None:
-        with self._flushing:
+        with self._flushing, _running(self._when_fetched_are_written):
             try:
                 to_be_finalised = self._pending.write()
             except Exception as error:  # noqa: BLE001 (a thread has nobody to tell)
@@ -140,3 +161,14 @@ class Unwritten:
             self._statistics.append(self.counts.take())
         except (OSError, ValueError) as error:  # a path can hold what no path may
             logger.debug("%s can't be written (%s)", self._statistics.path, error)
+
+
+@contextmanager
+def _running(*lists: list[Callable[[], None]]) -> Iterator[None]:
+    """Run, after the block, the actions that were there before it."""
+    actions = [actions.pop() for actions in lists for _ in range(len(actions))]
+    try:
+        yield
+    finally:
+        for action in actions:
+            action()

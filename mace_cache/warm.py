@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mace_cache._progress import progress_bar
-from mace_cache._warm_process import WorkerDiedError, WorkerProcess
+from mace_cache._warm_process import WorkerDiedError, WorkerProcess, cores
 from mace_cache.cache import ProgramCache
 from mace_cache.errors import ConfigurationError, FingerprintError, ManifestError
 from mace_cache.fingerprint import fingerprint
@@ -91,7 +91,7 @@ def warm_cache(  # noqa: PLR0917 (the order is part of the interface)
         work = [(task, name) for name in names for task in tasks]
         with (
             progress_bar(len(work), shown=progress) as advance,
-            ThreadPoolExecutor(jobs or _cores()) as pool,
+            ThreadPoolExecutor(jobs or cores()) as pool,
         ):
             futures = [pool.submit(crew.warm, task, name) for task, name in work]
             try:
@@ -233,7 +233,3 @@ def _read(path: str) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(path, f"the source can't be read: {error}") from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

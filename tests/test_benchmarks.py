@@ -72,3 +72,157 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "ROUNDS", 2)
     report = report_of("scale", tmp_path / "report.json")
     assert set(report["ratios"]) == {"open", "miss", "hit", "insert", "evict"}
+
+
+def made_up(family: str, **seconds: float) -> dict[str, Any]:
+    """A driver as `startup.py` would report it, build calls being half of the time."""
+    cells = {
+        way: {state: {"first": [value] * 3, "builds": [value / 2]} for state in ("empty", "hot")}
+        for way, value in seconds.items()
+    }
+    measured = {"programs": [], "binary_bytes": {}, "seconds": cells}
+    return {
+        "platform": "made-up",
+        "version": "OpenCL 3.0 PoCL 9.9-rc1",
+        "device": "NVIDIA H100 80GB",
+        "driver": "1.2",
+        "family": family,
+        "workloads": {"library": measured, "detection": {"missing": "there is no model"}},
+    }
+
+
+MET = {
+    "source": 5.0,
+    "cold": 5.2,
+    "pyopencl": 2.5,
+    "early": 2.5,
+    "mace_cache": 0.02,
+    "floor": 0.018,
+}
+
+
+def test_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A driver is started in all ways, and both figures of each start are positive."""
+    startup = importlib.import_module("startup")
+    aims = importlib.import_module("_startup_aims")
+    arguments = ["--platform", "Portable", "--quick", "--output", str(tmp_path / "report")]
+    assert startup.main(arguments) in (0, 1)
+    report = json.loads((tmp_path / "report.json").read_text())
+    (driver,) = report["drivers"]
+    assert set(driver["workloads"]) == set(aims.TITLES)
+    library = driver["workloads"]["library"]
+    assert library["programs"] == [startup.QUICK]
+    assert 0 < library["binary_bytes"]["early"] < library["binary_bytes"]["mace_cache"]
+    assert set(library["seconds"]) == set(aims.WAYS)
+    for way, states in library["seconds"].items():
+        assert set(states) == ({"empty"} if way == "cold" else {"empty", "hot"})
+        for cell in states.values():
+            assert cell["first"][0] > cell["builds"][0] > 0
+    printed = capsys.readouterr().out
+    assert "mace-cache / floor" in printed
+    assert "the face detection, PoCL 3.0: not measured: a quick run" in printed
+
+
+@pytest.mark.parametrize(
+    ("family", "changed", "missed"),
+    [
+        ("pocl", {}, set()),
+        ("pocl", {"source": 0.9, "cold": 0.9}, {("mace_cache", "source")}),
+        ("pocl", {"early": 0.3}, {("mace_cache", "early")}),
+        ("pocl", {"floor": 0.017}, {("mace_cache", "floor")}),
+        ("pocl", {"pyopencl": 0.01}, set()),
+        ("nvidia", {}, set()),
+        ("nvidia", {"source": 1.9, "cold": 1.9}, {("mace_cache", "source")}),
+        ("nvidia", {"early": 0.9}, {("mace_cache", "early")}),
+        ("rusticl", {"source": 0.02, "cold": 0.02, "floor": 0.001}, set()),
+        ("rusticl", {"pyopencl": 0.01995}, set()),  # printed as 1.00
+        ("oclgrind", {"pyopencl": 0.0197}, {("mace_cache", "pyopencl")}),
+        ("oclgrind", {"cold": 5.3}, {("cold", "source")}),
+    ],
+)
+def test_startup_tells_which_aims_are_missed(
+    family: str, changed: dict[str, float], missed: set[tuple[str, str]]
+) -> None:
+    """Each driver family's own aims, and those of all; a missed one has a reason in the table."""
+    aims = importlib.import_module("_startup_aims")
+    report = importlib.import_module("startup_report")
+    driver = made_up(family, **MET | changed)
+    assert aims.misses(driver) == [("library", *pair) for pair in sorted(missed)]
+    table = report.make_ratios([driver])
+    assert table.count("**") == 2 * len(missed)
+    for pair in missed:
+        assert f"- {aims.label_of(*pair)}, {aims.title_of(driver)} (library" in table
+    assert "not measured: there is no model" in table
+
+
+def test_startup_never_prints_a_missed_aim_as_met() -> None:
+    """A ratio between 1/49 and 1/50 isn't rounded to the aim."""
+    driver = made_up("pocl", **MET | {"source": 0.995, "cold": 0.995})
+    table = importlib.import_module("startup_report").make_ratios([driver])
+    assert "| **1/49** (aim 1/50) |" in table
+
+
+def test_startup_has_a_reason_for_every_miss() -> None:
+    """Of every family, known to the aims or not."""
+    reason_of = importlib.import_module("_startup_reasons").reason_of
+    aims = importlib.import_module("_startup_aims")
+    for family in ("pocl", "nvidia", "rusticl", "oclgrind", "other"):
+        for pair in aims.ratios(made_up(family, **MET), "library"):
+            assert reason_of(family, *pair).endswith(".")
+
+
+def test_startup_says_why_there_is_no_face_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that isn't the model is named, and so is a package that isn't installed."""
+    workloads = importlib.import_module("_startup_workloads")
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"no model")
+    found, reason = workloads.model_or_reason(model)
+    assert found is None
+    assert f"{model}: not the model" in reason
+    monkeypatch.setattr(workloads, "_is_installed", lambda name: name != "skimage")
+    assert workloads.model_or_reason(model) == (
+        None,
+        "scikit-image not installed: pip install '.[examples]'",
+    )
+
+
+def test_startup_tables_in_the_readmes_are_those_of_the_kept_results() -> None:
+    """`startup_report.py --write` has been run since the figures or the tables changed."""
+    report = importlib.import_module("startup_report")
+    drivers = report.read_results()
+    marked = "<!-- startup -->\n{}<!-- end -->"
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    assert marked.format(report.make_ratios(drivers)) in readme
+    assert marked.format(report.make_report(drivers)) in (BENCHMARKS / "README.md").read_text()
+
+
+def test_startup_chart_shows_the_kept_results_and_is_the_same_each_time(tmp_path: Path) -> None:
+    """Every driver and way is named, a driver without face detection too, and nothing is dated."""
+    draw = importlib.import_module("_startup_chart").draw
+    report = importlib.import_module("startup_report")
+    aims = importlib.import_module("_startup_aims")
+    drivers = [*report.read_results(), made_up("nvidia", **MET)]
+    draw(drivers, tmp_path / "first.svg")
+    draw(drivers, tmp_path / "second.svg")
+    drawn = (tmp_path / "first.svg").read_text()
+    assert drawn == (tmp_path / "second.svg").read_text()
+    kept = report.CHART.read_text()
+    for label in (*map(aims.title_of, drivers[:-1]), *aims.WAYS.values(), *aims.TITLES.values()):
+        assert f">{label}<" in drawn
+        assert f">{label}<" in kept
+    assert ">NVIDIA H100<" in drawn
+
+
+def test_a_marked_text_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    """A file without the mark is left as it is, with an error."""
+    replace_marked = importlib.import_module("_common").replace_marked
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- x -->\nold\n<!-- end -->\n<!-- y -->\nkept\n<!-- end -->\n")
+    replace_marked(path, "x", "new\n")
+    expected = "a\n<!-- x -->\nnew\n<!-- end -->\n<!-- y -->\nkept\n<!-- end -->\n"
+    assert path.read_text() == expected
+    with pytest.raises(ValueError, match="no mark 'z'"):
+        replace_marked(path, "z", "")
+    assert path.read_text() == expected

@@ -38,8 +38,8 @@ VARIABLES = [
     ("MACE_CACHE_RECACHE", "recache", False, "on", True),
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "500M", 500 << 20),
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "0", 0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0.25", 0.25),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 5.0, "0", 0.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0.25", 0.25),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0", 0.0),
     ("MACE_CACHE_TRUST", "trust", OWN_ONLY, "uid:7", Trust(owners=frozenset({7}))),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
 ]
@@ -47,10 +47,10 @@ VARIABLES = [
 MALFORMED = [
     ("MACE_CACHE_MAX_SIZE", "max_size", "much", 1 << 30),
     ("MACE_CACHE_MAX_SIZE", "max_size", "9" * 400, 1 << 30),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "soon", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "-1", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 5.0),
-    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 5.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "soon", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "-1", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 30.0),
+    ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 30.0),
     ("MACE_CACHE_TRUST", "trust", "everybody", OWN_ONLY),
 ]
 
@@ -130,7 +130,7 @@ def test_defaults(cache_directory: Path) -> None:
         max_size=1 << 30,
         read_only=False,
         recache=False,
-        lock_timeout=5.0,
+        lock_timeout=30.0,
     )
 
 

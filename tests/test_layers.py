@@ -33,15 +33,17 @@ FLOORS = {
         storage.file storage.bytestream storage.recorded storage.factory
     """,
     "the cache": """
-        tiers request resident records loading
+        _warm_process tiers request resident records loading
         harvest harvest.policy harvest.quiet harvest.sameness harvest.nvidia
-        harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping cache
+        harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
+        flights
+        building background _source_worker _helping _crew _misses many cache
     """,
     "kernels and install time": """
         manifest library
         operators.tensor operators.checks operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators
-        warm_report _progress _warm_process _warm_worker warm
+        warm_report _progress _warm_worker warm
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal

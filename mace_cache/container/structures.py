@@ -5,6 +5,7 @@ header | vendor header | section table | sections | kernel table | digest | sign
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,8 +121,6 @@ def kernel_records(section: int, offset: int, size: int, names: Iterable[str]) -
 
 def digest_of(parts: Iterable[bytes | memoryview]) -> bytes:
     """Give the SHA-256 of *parts*, one after the other."""
-    import hashlib  # noqa: PLC0415 (loads OpenSSL: kept out of the import of the package)
-
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

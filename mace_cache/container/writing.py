@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -25,16 +24,12 @@ from mace_cache.container.structures import (
     kernel_records,
     padding,
 )
+from mace_cache.program import CompiledProgram, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mace_cache.program import CompiledProgram
-
 __all__ = ["encode"]
-
-
-_KEY = re.compile("[0-9a-f]{64}")
 
 
 def encode(programs: Sequence[CompiledProgram]) -> bytes:
@@ -78,7 +73,7 @@ def encode(programs: Sequence[CompiledProgram]) -> bytes:
 
 def _refuse_unusable(ordered: list[CompiledProgram]) -> None:
     for program in ordered:
-        if not _KEY.fullmatch(program.key):
+        if not is_key(program.key):
             raise ValueError(f"{program.key!r} isn't a program key: 64 lower-case hex digits")
         if "\0" in program.fingerprint:
             raise ValueError(f"the fingerprint {program.fingerprint!r} holds a NUL character")

@@ -123,7 +123,9 @@ def _load_in_a_process(directory: str, seconds: float) -> str:
     """
     import subprocess  # noqa: PLC0415 (as above)
 
-    if not os.path.basename(sys.executable or "").startswith(("python", "pypy")):
+    from mace_cache._warm_process import has_interpreter  # noqa: PLC0415 (as above)
+
+    if not has_interpreter():
         return "this application has no Python interpreter that could load them"
     environment = {
         **os.environ,

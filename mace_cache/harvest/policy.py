@@ -1,10 +1,9 @@
 """When a driver's binary is complete.
 
 PoCL compiles a kernel again for each local size that it is launched with, and hands out the code of
-the sizes launched so far; fetching the binary is slow, and what was fetched once is final. Oclgrind
-makes the binary when it is asked, which takes a twelfth of the build. Their programs are harvested
-late. The other drivers' binaries are complete after the build and cheap to fetch (docs/drivers.md
-has the measurements).
+the sizes launched so far; fetching the binary is slow, and what was fetched once is final. Its
+programs are harvested late. The other drivers' binaries are complete after the build and cheap to
+fetch (docs/drivers.md has the measurements).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_policy", "harvests_late"]
 
-_WORKS_WHEN_FETCHED = frozenset({"pocl", "oclgrind"})
+_COMPILES_AT_LAUNCH = frozenset({"pocl"})
 
 
 def check_policy(policy: str) -> None:
@@ -41,5 +40,5 @@ def harvests_late(policy: HarvestPolicy, families: Iterable[str]) -> bool:
         families: the driver families of the devices that a program is for.
     """
     if policy == "auto":
-        return not _WORKS_WHEN_FETCHED.isdisjoint(families)
+        return not _COMPILES_AT_LAUNCH.isdisjoint(families)
     return policy == "deferred"

@@ -34,9 +34,9 @@ FORMAT_DIRECTORY = "v1"
 
 _ABANDONED_AFTER = 3600 * 10**9  # nanoseconds
 _SUFFIX = ".mclp"
-_SHARD = re.compile(r"[0-9a-f]{2}")
-_ENTRY = re.compile(r"[0-9a-f]{64}" + re.escape(_SUFFIX))
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{32}")
+_SHARD = r"[0-9a-f]{2}"
+_ENTRY = r"[0-9a-f]{64}" + re.escape(_SUFFIX)
+_TEMPORARY = re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{32}"
 
 
 class OwnFile(NamedTuple):
@@ -83,8 +83,8 @@ def list_files(shard: int) -> Iterator[OwnFile]:
     """
     with os.scandir(shard) as listing:
         for item in listing:
-            temporary = _TEMPORARY.fullmatch(item.name) is not None
-            if not temporary and not _ENTRY.fullmatch(item.name):
+            temporary = re.fullmatch(_TEMPORARY, item.name) is not None
+            if not temporary and not re.fullmatch(_ENTRY, item.name):
                 continue
             with suppress(FileNotFoundError):  # Another process may have removed it just now.
                 if item.is_file(follow_symlinks=False):
@@ -94,7 +94,7 @@ def list_files(shard: int) -> Iterator[OwnFile]:
 
 def list_shards(storage: int) -> list[str]:
     """Give the names of the shards in a storage's open directory."""
-    return [name for name in _list_directories(storage) if _SHARD.fullmatch(name)]
+    return [name for name in _list_directories(storage) if re.fullmatch(_SHARD, name)]
 
 
 def list_storages(place: Place) -> Iterator[tuple[str, list[str]]]:

@@ -28,7 +28,7 @@ __all__ = ["GarbageReport", "Usage"]
 
 logger = logging.getLogger(__name__)
 
-_LEDGER = re.compile(rb"\d{20}\n")
+_LEDGER = rb"\d{20}\n"
 _LEDGER_NAME = "usage"
 _LEDGER_SIZE = 21
 _KEPT_BY_SWEEP = 0.9
@@ -169,7 +169,7 @@ def _remove(place: Place, doomed: Iterable[Found]) -> None:
 
 def _read(ledger: int) -> int | None:
     text = os.pread(ledger, _LEDGER_SIZE + 1, 0)
-    return int(text) if _LEDGER.fullmatch(text) else None
+    return int(text) if re.fullmatch(_LEDGER, text) else None
 
 
 def _write(ledger: int, used: int) -> None:

@@ -6,11 +6,11 @@ The names are those of MACE's ``KVStorage`` and ``KVStorageFactory``.
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from mace_cache._directories import Place
+from mace_cache.program import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KVStorage", "KVStorageFactory", "check_key", "check_name", "check_program"]
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-# A name is one component of a path: no separator, no NUL, and no dot in front, so not "..".
-_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
+_SEPARATORS = frozenset("/\\\0")
 _LONGEST_NAME = 200  # in bytes: most file systems take 255, and suffixes are added
 
 
@@ -118,7 +116,7 @@ def check_key(key: str) -> None:
     Raises:
         ValueError: *key* isn't 64 lower-case hexadecimal digits.
     """
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"{key!r} is no program key: expected 64 lower-case hexadecimal digits")
 
 
@@ -133,6 +131,11 @@ def check_program(key: str, program: CompiledProgram) -> None:
         raise ValueError(f"the program's key is {program.key!r}, not {key!r}")
 
 
+def _is_component(name: str) -> bool:
+    """Whether a name is one component of a path; no dot in front, so that it isn't ``..``."""
+    return bool(name) and not name.startswith(".") and _SEPARATORS.isdisjoint(name)
+
+
 def check_name(name: str) -> None:
     """Refuse what can't be a storage's name: names become names of files and directories.
 
@@ -140,7 +143,7 @@ def check_name(name: str) -> None:
         ValueError: *name* is empty, over 200 bytes, begins with a dot, or holds a path separator or
             NUL.
     """
-    if not _NAME.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_NAME:
+    if not _is_component(name) or len(os.fsencode(name)) > _LONGEST_NAME:
         raise ValueError(
             f"{name!r} can't name a storage: expected at most {_LONGEST_NAME} bytes, no path "
             f"separator or NUL, and no leading dot"

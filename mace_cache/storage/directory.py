@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_cache import container
 from mace_cache._directories import Place
 from mace_cache._filesystem import (
     NotRegularFileError,
@@ -22,7 +23,6 @@ from mace_cache._filesystem import (
 )
 from mace_cache._trust import OWN_ONLY, Trust, check_private
 from mace_cache.config import DEFAULT_LOCK_TIMEOUT, DEFAULT_MAX_SIZE
-from mace_cache.container import decode_entry, encode
 from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
 from mace_cache.storage._layout import (
     FORMAT_DIRECTORY,
@@ -113,7 +113,7 @@ class DirectoryStorage(KVStorage):
         """
         check_program(key, program)
         self._check_writable()
-        data = encode([program])
+        data = container.encode([program])
         if not self._usage.fits(len(data)):
             logger.debug("%s: %d bytes are more than may be stored at all", self, len(data))
             return
@@ -193,7 +193,7 @@ class DirectoryStorage(KVStorage):
 
 
 def _decode(data: bytes, path: str, key: str) -> CompiledProgram:
-    program = decode_entry(data, path)
+    program = container.decode_entry(data, path)
     if program.key != key:
         raise DamagedFileError("it holds another program than its name says", path=path)
     return program

@@ -6,7 +6,6 @@ A new backend is made known by its scheme in `MAKERS`, and nowhere else.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -14,6 +13,7 @@ from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.storage.base import KVStorageFactory
+from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
         if name not in _OPTIONS:
             raise ConfigurationError("url", url, "only the options " + ", ".join(_OPTIONS))
         if name == "max_size":
-            settings = replace(settings, max_size=parse_size(value, name))
+            settings = settings._replace(max_size=parse_size(value, name))
         else:
-            settings = replace(settings, read_only=parse_boolean(value))
+            settings = settings._replace(read_only=parse_boolean(value))
     return maker(location, settings)
 
 
@@ -110,8 +110,6 @@ def _path(location: str) -> str:
 
 
 def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
-    from mace_cache.storage.directory import DirectoryStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
-
     return DirectoryStorageFactory(
         path,
         settings.max_size,
@@ -122,7 +120,7 @@ def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
 
 
 def _make_file(path: str, settings: Settings) -> KVStorageFactory:
-    from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+    from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
     make = FileStorageFactory if path.endswith("/") else FileStorageFactory.for_file
     return make(
@@ -188,7 +186,7 @@ def choose_factory(
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
 
     if settings.record_only:
-        made = _make_directory(settings.record, replace(settings, max_size=0))
+        made = _make_directory(settings.record, settings._replace(max_size=0))
         return RecordedStorageFactory(made, settings.record), ""
     factory, reason = _choose(settings, cache_full_path, url, storage_factory)
     if factory is None:
@@ -205,7 +203,7 @@ def _choose(
     if storage_factory is not None:
         return storage_factory, ""
     if cache_full_path is not None:
-        from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (a start needs one backend, and an import none)
+        from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
         factory = FileStorageFactory.for_file(
             cache_full_path,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mace_cache import _driver_library as driver_library
 from mace_cache import reuse
 from mace_cache._mounts import mount_of, parse_mounts
-from mace_cache._preprocessor import asks_nothing, pasted_words, read_text, scan
+from mace_cache._preprocessor import Text, asks_nothing, pasted_words, scan
 from mace_cache.cli.examination import examine
 from mace_cache.container import Bundle, annotate, decode_entry, diagnose, encode
 from mace_cache.container.metadata import decode_metadata, encode_metadata
@@ -214,7 +214,7 @@ def read_mounts(data: bytes) -> None:
 
 def read_header(data: bytes) -> None:
     """A header that a source includes."""
-    text = read_text(data)
+    text = Text(data)
     scan(text)
     asks_nothing(text)
     pasted_words((text, text))

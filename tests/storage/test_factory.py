@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,10 +103,10 @@ def test_without_a_url_the_settings_decide(tmp_path: Path, monkeypatch: pytest.M
 
 def test_options_go_before_the_settings(tmp_path: Path) -> None:
     """What the URL says holds; what it doesn't say comes from the settings."""
-    strict = replace(SETTINGS, max_size=100, read_only=True)
+    strict = SETTINGS._replace(max_size=100, read_only=True)
     for url, settings, stored in (
-        (f"dir:{tmp_path}/a", replace(SETTINGS, max_size=100), False),
-        (f"dir:{tmp_path}/b?max_size=1K", replace(SETTINGS, max_size=100), True),
+        (f"dir:{tmp_path}/a", SETTINGS._replace(max_size=100), False),
+        (f"dir:{tmp_path}/b?max_size=1K", SETTINGS._replace(max_size=100), True),
         (f"dir:{tmp_path}/c?max_size=0&read_only=no", strict, True),
         (f"dir:{tmp_path}/d?max_size=100", SETTINGS, False),
     ):
@@ -192,8 +191,8 @@ def test_a_cache_is_told_one_place(tmp_path: Path) -> None:
 
 def test_a_cache_without_a_place_is_told_why() -> None:
     """Switched off, or with nowhere to write, there is no factory but a reason."""
-    off = choose_factory(replace(SETTINGS, disabled=True), storage_factory=MemoryStorageFactory())
-    nowhere = choose_factory(replace(SETTINGS, directory=None))
+    off = choose_factory(SETTINGS._replace(disabled=True), storage_factory=MemoryStorageFactory())
+    nowhere = choose_factory(SETTINGS._replace(directory=None))
     assert off[0] is None
     assert "MACE_CACHE_DISABLE" in off[1]
     assert nowhere[0] is None

@@ -1,0 +1,67 @@
+"""One process of ``many.py``: has the programs of a model in one call, or one after the other.
+
+Run as ``python _many_process.py PLATFORM WAY TIMES``; prints JSON. The cache is where
+``MACE_CACHE_DIR`` says; with the way ``fill`` it is filled, and nothing is timed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pyopencl as cl
+
+from mace_cache import ProgramCache, ProgramRequest
+from mace_cache.library import build_options, load_manifest
+
+_JOBS = 2
+
+
+def requests(context: cl.Context, times: int) -> list[ProgramRequest]:
+    """Give the bundled kernels in every variant that the device can build.
+
+    Args:
+        context: a context on the device.
+        times: in how many forms each is wanted that differ for every cache.
+    """
+    device = context.devices[0]
+    lacks_half = "cl_khr_fp16" not in device.extensions and "Oclgrind" in device.platform.name
+    return [
+        ProgramRequest(
+            Path(program.path).read_text(),
+            [*build_options(program, variant), *([f"-DFORM={form}"] if form else [])],
+        )
+        for form in range(times)
+        for program in load_manifest().programs
+        for variant in program.variants
+        if not (lacks_half and variant.name == "half")
+    ]
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    platform, way, times = sys.argv[1:]
+    warnings.simplefilter("ignore")  # drivers say something when they build: it isn't measured
+    context = cl.Context(cl.get_platforms()[int(platform)].get_devices()[:1])
+    wanted = requests(context, int(times))
+    cache = ProgramCache(harvest_after=float("inf"))
+    start = time.perf_counter()
+    if way == "many":
+        programs = cache.build_many(context, wanted, jobs=_JOBS)
+    else:
+        programs = [cache.build(context, *request) for request in wanted]
+    seconds = time.perf_counter() - start
+    if way == "fill":
+        cache.close()
+    origins = {cache.explain(program).origin.value for program in programs}
+    answer = {"seconds": seconds, "programs": len(programs), "origins": sorted(origins)}
+    print(json.dumps(answer), flush=True)
+    os._exit(0)  # nothing is to be harvested, or the next process would wait for it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""How a build goes: identify the program, ask the tiers, build what none has.
+
+`Builder.build` reads top to bottom. Its steps are taken one by one where many programs are built.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from mace_cache import opencl
+from mace_cache._report import warn_once
+from mace_cache.errors import BinaryRejectedError, MaceCacheError
+from mace_cache.explanation import Origin
+from mace_cache.keeping import Missing
+from mace_cache.loading import Reading, load, read
+from mace_cache.records import hand_out, make_explanation
+from mace_cache.request import WantedProgram, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyopencl as cl
+
+    from mace_cache.fingerprint import DeviceFingerprint
+    from mace_cache.flights import Flights
+    from mace_cache.keeping import Keeper
+    from mace_cache.request import BuildRequest
+    from mace_cache.resident import ResidentProgram, ResidentPrograms
+    from mace_cache.tiers import Tiers
+    from mace_cache.unwritten import Unwritten
+
+__all__ = ["Builder"]
+
+logger = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+_BUILT_BEFORE = "this process has built or loaded it before"
+
+
+class Builder:
+    """Builds the programs of one cache.
+
+    Nothing in here leads back to the cache, so that the cache can be collected.
+
+    Args:
+        disabled_by: why nothing is cached, or an empty text.
+        recached_by: why everything is built from source and written again, or an empty text.
+        resident: the memory tier.
+        unwritten: what is still to be written, with the tiers that were asked for.
+        keeper: keeps what is built.
+        flights: lets one build what many want.
+        make_tiers: makes the tiers of a fingerprint.
+    """
+
+    def __init__(
+        self,
+        *,
+        disabled_by: str,
+        recached_by: str,
+        resident: ResidentPrograms,
+        unwritten: Unwritten,
+        keeper: Keeper,
+        flights: Flights,
+        make_tiers: Callable[[DeviceFingerprint], Tiers],
+    ) -> None:
+        self._disabled_by = disabled_by
+        self._recached_by = recached_by
+        self._resident = resident
+        self._unwritten = unwritten
+        self._keeper = keeper
+        self._flights = flights
+        self._make_tiers = make_tiers
+        self._lock = threading.Lock()
+
+    def build(self, request: BuildRequest) -> cl.Program:
+        """Give the built program of a request.
+
+        Raises:
+            pyopencl.Error: the source doesn't build.
+        """
+        answer = self.load(self.look_up(request))
+        return self.build_from_source(request, answer) if isinstance(answer, Missing) else answer
+
+    def look_up(self, request: BuildRequest) -> cl.Program | Reading | Missing:
+        """Find a program and read it, without a call that compiles or loads.
+
+        Returns:
+            The program if it is in memory, else what was read of it, or why it must be built.
+        """
+        return _or_missing(self._look_up, request)
+
+    def load(self, found: cl.Program | Reading | Missing) -> cl.Program | Missing:
+        """Have the driver load what `look_up` has read; anything else is the answer already."""
+        return _or_missing(self._load, found) if isinstance(found, Reading) else found
+
+    def build_from_source(self, request: BuildRequest, missing: Missing) -> cl.Program:
+        """Build a program that was missing, unless somebody else has built it in the meantime.
+
+        Raises:
+            pyopencl.Error: the source doesn't build.
+        """
+        wanted = missing.wanted
+        if wanted is None:
+            return self._build(request, missing)
+        flight = self._flights.join(wanted)
+        try:
+            if flight.waited or self._is_there_now(wanted):
+                answer = self.load(self.look_up(request))
+                if not isinstance(answer, Missing):
+                    flight.land()
+                    return answer
+                missing = answer
+            program = self._build(request, missing)
+        except BaseException:
+            flight.land()
+            raise
+        flight.leave()
+        self._keeper.when_found_by_others(program, flight.land)
+        return program
+
+    def _is_there_now(self, wanted: WantedProgram) -> bool:
+        in_memory = self._resident.find(wanted.identified.identity) is not None
+        return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
+
+    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
+        """Build from source; only what pyopencl itself raises leaves this function."""
+        program, seconds = opencl.build_from_source(
+            request.context,
+            request.source,
+            request.options,
+            request.devices,
+            uncached=not self._disabled_by,
+        )
+        resident, reason = self._keeper.keep_built(program, seconds, missing)
+        return hand_out(
+            program, make_explanation(request, Origin.SOURCE, reason, resident), resident
+        )
+
+    def retry(
+        self, resident: ResidentProgram, step: Callable[[cl.Program], Result], suspicion: str
+    ) -> Result:
+        """Run a step that failed with a loaded program again, with one built from its source.
+
+        Raises:
+            Exception: whatever the step raises.
+        """
+        wanted = resident.wanted
+        request = wanted.identified.request
+        logger.debug("a step failed with %s: its program is rebuilt from source", suspicion)
+        program, seconds = opencl.build_from_source(
+            request.context, request.source, request.options, request.devices
+        )
+        reason = f"the step failed with {suspicion} with the stored binary"
+        hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
+        result = step(program)
+        rejection = BinaryRejectedError(suspicion, "the execution step")
+        for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
+            tiers.reject(found, rejection)
+        self._keeper.keep_built(program, seconds, Missing(reason, wanted, rejected=True))
+        return result
+
+    def _look_up(self, request: BuildRequest) -> cl.Program | Reading | Missing:
+        if self._disabled_by:
+            return Missing(self._disabled_by)
+        identified = identify(request)
+        resident = self._resident.find(identified.identity)
+        if resident is not None and resident.wanted.is_current():
+            self._unwritten.counts.memory_hits += 1
+            explanation = make_explanation(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            return hand_out(opencl.share(resident.program), explanation, resident)
+        described = identified.describe()
+        fingerprints = dict.fromkeys(identified.fingerprints)
+        tiers = tuple([self._tiers(fingerprint) for fingerprint in fingerprints])
+        for stepped_aside in [t.stepped_aside for t in tiers if t.stepped_aside]:
+            return Missing(stepped_aside)
+        return read(WantedProgram(identified, described, tiers))
+
+    def _load(self, reading: Reading) -> cl.Program | Missing:
+        wanted = reading.wanted
+        loading = load(reading)
+        if loading.program is None:
+            return Missing(self._recached_by or loading.reason, wanted, loading.rejected)
+        return self._keeper.keep_loaded(loading.program, loading, wanted)
+
+    def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
+        with self._lock:
+            tiers = self._unwritten.tiers.get(fingerprint)
+            if tiers is None:
+                tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
+        return tiers
+
+
+def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Missing:
+    """Take a step of the cache; if it fails, the program has to be built from source."""
+    try:
+        return action(asked)
+    except MaceCacheError as error:
+        return Missing(str(error))
+    except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
+        # Where an argument is at fault, pyopencl says so better when it builds.
+        warn_once(logger, f"look up {type(error)}", "a program was not looked up (%r)", error)
+        return Missing(f"it could not be looked up ({error!r})")

@@ -1,0 +1,267 @@
+"""Single flight: of those that miss a program at once one builds it, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mace_cache import MemoryStorageFactory, Origin, ProgramCache, opencl
+from mace_cache.fingerprint import fingerprint
+from tests.helpers import entries, make_heavy_source, make_source, read_entry, run_child, scale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyopencl as cl
+
+SOURCE = make_source("flights")
+CROWD = 32
+
+# Says where each program came from, and of one built from source whether PoCL, which makes a
+# directory a program, had it already. The processes begin when all of them are ready.
+_CHILD = """
+import os, sys
+from pathlib import Path
+from mace_cache import ProgramCache, opencl
+from tests.helpers import make_source, open_context, scale
+context = open_context()
+caches = [ProgramCache(harvest=policy) for policy in ("eager", "auto")]
+build = opencl.build_from_source
+def watched(*arguments, **named):
+    global had
+    had = len(list(Path(os.environ["POCL_CACHE_DIR"]).rglob("program.bc")))
+    return build(*arguments, **named)
+opencl.build_from_source = watched
+os.write(1, b"ready\\n")
+sys.stdin.readline()
+for number, cache in enumerate(caches):
+    program = cache.build(context, make_source(head=f"#define FACTOR {number + 2}\\n"))
+    origin = cache.explain(program).origin.value
+    assert scale(program) == number + 2
+    if origin == "source" and had > number:
+        origin = "driver"
+    os.write(1, origin.encode() + b"\\n")
+for cache in caches:
+    cache.close()
+"""
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every source that was built in this process."""
+    built: list[str] = []
+    build = opencl.build_from_source
+
+    def watched(context: cl.Context, source: str, *arguments: object, **named: object) -> object:
+        built.append(source)
+        return build(context, source, *arguments, **named)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(opencl, "build_from_source", watched)
+    return built
+
+
+def start_crowd(number: int) -> list[list[str]]:
+    """What each of many processes says that start together on an empty cache."""
+    command = [sys.executable, "-W", "error", "-c", _CHILD]
+    crowd = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
+        )
+        for _ in range(number)
+    ]
+    try:
+        for process in crowd:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in crowd:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=240)[0].split() for process in crowd]
+    finally:
+        for process in crowd:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in crowd] == [0] * number
+    return told
+
+
+_ROOT = Path(__file__).parent.parent
+
+
+def test_32_processes_compile_each_program_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program that is stored at once, and of one that is after its launches."""
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path))
+    at_once, late = zip(*start_crowd(CROWD), strict=True)
+    assert sorted(at_once) == ["source", *["storage"] * (CROWD - 1)]
+    assert late.count("source") == 1
+    assert set(late) <= {"source", "driver", "storage"}
+
+
+def test_threads_build_a_program_once(context: cl.Context, builds: list[str]) -> None:
+    """All threads get it, from one build."""
+    with ProgramCache() as cache, ThreadPoolExecutor(CROWD) as pool:
+        programs = list(pool.map(lambda _: cache.build(context, SOURCE), range(CROWD)))
+    assert [scale(program) for program in programs] == [2] * CROWD
+    assert builds == [SOURCE]
+
+
+def test_threads_without_a_cache_directory(context: cl.Context, builds: list[str]) -> None:
+    """Threads wait for each other where processes can't."""
+    cache = ProgramCache(storage_factory=MemoryStorageFactory())
+    with cache, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: cache.build(context, SOURCE), range(4)))
+    assert builds == [SOURCE]
+
+
+def test_each_thread_gets_the_error(context: cl.Context, builds: list[str]) -> None:
+    """A source that doesn't build holds nobody up: each thread is told by its own build."""
+    with ProgramCache() as cache, ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(cache.build, context, "kernel nonsense") for _ in range(4)]
+        messages = {str(future.exception()).partition("\n")[0] for future in futures}
+    assert len(messages) == 1
+    assert len(builds) == 4
+
+
+@pytest.fixture
+def held(cache_directory: Path, context: cl.Context) -> Iterator[list[int]]:
+    """Locks of other processes on every program, as far as this one can tell."""
+    with ProgramCache() as cache:
+        cache.build(context, make_source("makes the directory"))
+    locks = cache_directory / "v1" / "locks"
+    descriptors = []
+    for number in range(16**3):
+        descriptor = os.open(locks / f"{number:03x}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptors.append(descriptor)
+    yield descriptors
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("held")
+def test_the_wait_is_bounded(
+    context: cl.Context, builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ``MACE_CACHE_LOCK_TIMEOUT`` a process builds for itself, and stores it."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.2")
+    with ProgramCache() as cache:
+        program = cache.build(context, SOURCE)
+        assert cache.explain(program).origin is Origin.SOURCE
+    assert builds[-1] == SOURCE
+    assert cache.is_stored(program)
+
+
+def test_a_build_known_to_take_longer_is_waited_for(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program took for another fingerprint, as before a driver's update, counts."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.5")
+    (device,) = context.devices
+    with ProgramCache() as cache:
+        program = cache.build(context, SOURCE)
+    key, own = cache.explain(program).key, fingerprint(device)
+    stored = cache.factory.create_storage(own.storage_name).find(key)
+    assert stored is not None
+    other = ProgramCache()
+    tiers = other._builder._tiers(type(own)(own.text + "driver version: 2\n", own.family))
+    assert tiers.known_build_seconds(key) == stored.build_seconds > 0
+    assert tiers.known_build_seconds("0" * 64) == 0
+
+
+def test_a_killed_builder_holds_nobody_up(cache_directory: Path, context: cl.Context) -> None:
+    """Its lock ends with it, however long it had meant to take."""
+    builder = (
+        "import os\nfrom mace_cache import ProgramCache, opencl\n"
+        "from tests.helpers import make_source, open_context\nimport time\n"
+        "def hang(*arguments, **named): os.write(1, b'building\\n'); time.sleep(600)\n"
+        "opencl.build_from_source = hang\n"
+        "ProgramCache().build(open_context(), make_source('flights'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", builder], stdout=subprocess.PIPE, text=True, cwd=_ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        cache = ProgramCache()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(cache.build, context, SOURCE)
+            time.sleep(0.3)
+            assert not waiting.done()
+            process.send_signal(signal.SIGKILL)
+            assert scale(waiting.result()) == 2
+        cache.close()
+    assert len(entries(cache_directory)) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ESTALE])
+def test_where_locks_do_not_work(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """On some network file systems each process builds for itself."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with ProgramCache() as cache:
+        program = cache.build(context, SOURCE)
+    assert cache.is_stored(program)
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    """What the parent's threads were building at the fork, the child builds by itself."""
+    code = (
+        "import os, threading\nfrom mace_cache.flights import Flights\n"
+        "from types import SimpleNamespace as Name\n"
+        "wanted = Name(identified=Name(identity='x'), tiers=(), source=Name(key='k'))\n"
+        "flights = Flights(None, 600.0)\n"
+        "flight = flights.join(wanted)\n"
+        "child = os.fork()\n"
+        "if not child: print(flights.join(wanted).waited, flush=True); os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+    )
+    assert run_child(code).split() == ["False"]
+
+
+def test_what_is_stored_at_once_is_found_by_the_next(
+    context: cl.Context, cache_directory: Path
+) -> None:
+    """A flight lands when its program is stored, not before."""
+    first, second = ProgramCache(harvest="eager"), ProgramCache(harvest="eager")
+    first.build(context, SOURCE)
+    program = second.build(context, SOURCE)
+    assert second.explain(program).origin is Origin.STORAGE
+    (path,) = entries(cache_directory)
+    assert read_entry(path).kernel_names == ("scale",)
+    first.close()
+    second.close()
+
+
+def test_long_builds_in_many_threads(context: cl.Context, builds: list[str]) -> None:
+    """Different programs don't wait for each other, and one that two want is built once."""
+    sources = [make_heavy_source(f"flights {number // 2}", kernels=1) for number in range(8)]
+    barrier = threading.Barrier(8)
+
+    def build(source: str) -> object:
+        barrier.wait()
+        return cache.build(context, source)
+
+    with ProgramCache(storage_factory=MemoryStorageFactory()) as cache:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(build, sources))
+        assert len(builds) == 4
+        cache._resident.clear()
