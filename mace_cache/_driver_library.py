@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def build_ids(platform_pointer: int) -> tuple[tuple[str, str], ...]:
 
 
 def _build_ids(memory: int, platform_pointer: int) -> Iterator[tuple[str, str]]:
-    files = _mapped_files()
+    with open("/proc/self/maps", "rb") as mappings:
+        files = _mapped_files(mappings.read())
     driver = _driver(memory, platform_pointer, files)
     if driver is None:
         return
@@ -122,23 +124,22 @@ def _driver(memory: int, platform_pointer: int, files: list[_MappedFile]) -> _Li
     return found
 
 
-def _mapped_files() -> list[_MappedFile]:
-    """Give every file that is mapped from its beginning.
+def _mapped_files(mappings: bytes) -> list[_MappedFile]:
+    """Give every file that is mapped from its beginning, as ``/proc/self/maps`` has it.
 
     Not through ``dl_iterate_phdr``, which calls back under the dynamic linker's lock: a callback in
     Python would wait there for the interpreter, which another thread may hold as it waits for the
     lock.
     """
-    with open("/proc/self/maps", "rb") as mappings:
-        lines = mappings.read().splitlines()
     found = []
-    for line in lines:
+    for line in mappings.splitlines():
         if b" 00000000 " not in line:  # of many hundred, most are none, and this is at every start
             continue
         fields = line.split(maxsplit=5)  # proc(5): addresses, permissions, offset, device, inode
-        if len(fields) == _FIELDS_WITH_PATH and int(fields[2], 16) == 0:
-            name = os.fsdecode(fields[5]).removesuffix(" (deleted)").rpartition("/")[2]
-            found.append(_MappedFile(name, int(fields[0].partition(b"-")[0], 16)))
+        with suppress(ValueError):
+            if len(fields) == _FIELDS_WITH_PATH and int(fields[2], 16) == 0:
+                name = os.fsdecode(fields[5]).removesuffix(" (deleted)").rpartition("/")[2]
+                found.append(_MappedFile(name, int(fields[0].partition(b"-")[0], 16)))
     return found
 
 

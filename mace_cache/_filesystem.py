@@ -1,7 +1,6 @@
-"""Files and directories: private ones, published whole or not at all, never reached through a link.
+"""Files: private ones, published whole or not at all, never reached through a link.
 
-Functions that take *directory* work below that open directory's descriptor, so that what has been
-checked about it stays true whatever happens to its path meanwhile.
+Functions that take *directory* work below that open directory's descriptor (see `_directories`).
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from mace_cache._directories import private_directory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,16 +23,15 @@ __all__ = [
     "LARGEST_FILE",
     "TEMPORARY_PREFIX",
     "NotRegularFileError",
-    "check_private",
-    "descend",
-    "open_directory",
+    "open_own_file",
     "open_regular_file",
-    "private_directory",
     "publish",
     "read_all",
     "read_regular_file",
+    "replace_file",
     "temporary_file",
     "tolerant_unlink",
+    "unlink_own_file",
     "write_all",
 ]
 
@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 LARGEST_FILE = 0xFFFFFFFF  # sizes in an MCLP file have 32 bits
 TEMPORARY_PREFIX = ".tmp-"
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PRIVATE = 0o600
 # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OWN = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class NotRegularFileError(OSError):
@@ -52,92 +52,6 @@ class NotRegularFileError(OSError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(errno.EINVAL, "it is not a regular file", os.fspath(path))
-
-
-def private_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, for this user alone (mode 0700).
-
-    One that exists is left as it is.
-
-    Raises:
-        OSError: it can't be made.
-    """
-    path = os.path.abspath(path)
-    if os.path.isdir(path):
-        return
-    private_directory(os.path.dirname(path))
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)  # A umask may have taken bits that we need ourselves.
-
-
-@contextmanager
-def open_directory(path: Path, *below: str, create: bool = False) -> Iterator[int]:
-    """Open a directory of ours, going down from *path* name by name and through no link.
-
-    Args:
-        path: where to begin; what is above it is the user's business and may be a link.
-        below: the directories to go down through.
-        create: whether those that are missing are made, private.
-
-    Yields:
-        The directory's descriptor.
-
-    Raises:
-        FileNotFoundError: a directory is missing.
-        NotADirectoryError: a link or a file stands in its place.
-        PermissionError: another user owns one of the directories or can write to it.
-        OSError: one can't be opened or made.
-    """
-    descriptor = descend(path, *below, create=create)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def descend(path: Path, *below: str, create: bool = False) -> int:
-    """Give the descriptor that `open_directory` yields, to be closed by the caller."""
-    if create:
-        private_directory(path)
-    descriptor = os.open(path, _DIRECTORY)
-    try:
-        check_private(os.fstat(descriptor), path)
-        for name in below:
-            parent, descriptor = descriptor, _open_below(descriptor, name, create)
-            os.close(parent)
-            check_private(os.fstat(descriptor), path, *below)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _open_below(directory: int, name: str, create: bool) -> int:
-    try:
-        return os.open(name, _DIRECTORY, dir_fd=directory)
-    except FileNotFoundError:
-        if not create:
-            raise
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=directory)
-        os.chmod(name, 0o700, dir_fd=directory)
-    return os.open(name, _DIRECTORY, dir_fd=directory)
-
-
-def check_private(status: os.stat_result, *path: Path) -> None:
-    """Refuse a file or directory that anybody but this user and the superuser may have written.
-
-    Args:
-        status: what ``os.fstat`` says of it.
-        path: where it is, in parts, for the error.
-
-    Raises:
-        PermissionError: another user owns it or can write to it.
-    """
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & _WRITABLE_BY_OTHERS:
-        message = "another user owns it or can write to it, so it isn't used"
-        raise PermissionError(errno.EPERM, message, os.path.join(*path))
 
 
 def read_regular_file(
@@ -203,7 +117,8 @@ def read_all(descriptor: int, size: int) -> bytes:
 def publish(path: Path, data: bytes) -> None:
     """Put a file in its place whole: whoever reads sees the old contents or the new ones.
 
-    The file is private (mode 0600), the directory is made where it is missing.
+    The file is private (mode 0600), the directory is made where it is missing; whose it is isn't
+    asked.
 
     Raises:
         OSError: it can't be written; what was there is still there, and nothing is left behind.
@@ -212,10 +127,44 @@ def publish(path: Path, data: bytes) -> None:
     private_directory(parent)
     directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with temporary_file(directory, data) as temporary:
-            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        replace_file(directory, name, data)
     finally:
         os.close(directory)
+
+
+def replace_file(directory: int, name: str, data: bytes) -> None:
+    """Put a file in its place whole, as `publish`, in an open directory.
+
+    Raises:
+        OSError: it can't be written; what was there is still there, and nothing is left behind.
+    """
+    with temporary_file(directory, data) as temporary:
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def open_own_file(name: str, directory: int, flags: int) -> int:
+    """Open a file that is written in place, or make it, private (mode 0600).
+
+    Args:
+        name: the file.
+        directory: the open directory that it lies in.
+        flags: how to open it: ``os.O_RDWR``, ``os.O_WRONLY | os.O_APPEND``.
+
+    Returns:
+        Its descriptor, to be closed by the caller.
+
+    Raises:
+        NotRegularFileError: something else stands there.
+        OSError: it can't be opened.
+    """
+    descriptor = os.open(name, _OWN | flags, _PRIVATE, dir_fd=directory)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise NotRegularFileError(name)
+    if status.st_mode & _PRIVATE != _PRIVATE:  # A umask has taken what we need ourselves.
+        os.fchmod(descriptor, _PRIVATE)
+    return descriptor
 
 
 @contextmanager
@@ -233,10 +182,10 @@ def temporary_file(directory: int, data: bytes) -> Iterator[str]:
         OSError: it can't be written.
     """
     name = TEMPORARY_PREFIX + os.urandom(16).hex()
-    descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
+    descriptor = os.open(name, _CREATE, _PRIVATE, dir_fd=directory)
     try:
         try:
-            os.fchmod(descriptor, 0o600)
+            os.fchmod(descriptor, _PRIVATE)
             write_all(descriptor, data)
         finally:
             os.close(descriptor)
@@ -274,3 +223,15 @@ def tolerant_unlink(path: Path, directory: int | None = None) -> bool:
         logger.debug("%s could not be removed: %s", path, error)
         return False
     return True
+
+
+def unlink_own_file(name: str, directory: int) -> None:
+    """Remove a regular file that may be gone already; what else has its name isn't ours.
+
+    Args:
+        name: the file.
+        directory: the open directory that it lies in.
+    """
+    with suppress(OSError):
+        if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            tolerant_unlink(name, directory)

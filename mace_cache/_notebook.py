@@ -10,13 +10,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mace_cache._filesystem import open_directory, tolerant_unlink
+from mace_cache._directories import Place
+from mace_cache._filesystem import tolerant_unlink
 from mace_cache._notes import MARKS, NOTES, Note, keep_within_bounds, take_note
 from mace_cache.config import user_cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from mace_cache.program import CompiledProgram
 
@@ -40,15 +40,15 @@ class Notebook:
     """Notes and marks in the first place where they can be made.
 
     Args:
-        state_directory: where what must outlive a process is kept, or None where the storages have
+        state_place: where what must outlive a process is kept, or None where the storages have
             no such place.
         timeout: how long a note is waited for that another process holds, in seconds.
     """
 
-    def __init__(self, state_directory: Path | None, timeout: float) -> None:
-        self._state_directory = state_directory
+    def __init__(self, state_place: Place | None, timeout: float) -> None:
+        self._state_place = state_place
         self._timeout = timeout
-        self._unusable: set[str] = set()
+        self._unusable: set[Place] = set()
 
     def take(self, name: str) -> Note | None:
         """Take the note of a name; None where none can be made.
@@ -63,13 +63,13 @@ class Notebook:
         """Remember that what has this name is proven."""
         self._where_it_works(partial(mark, name=name))
 
-    def _take(self, name: str, place: str) -> Note:
+    def _take(self, name: str, place: Place) -> Note:
         if is_marked(place, name):
             raise ProvenError(name)
         return take_note(place, name, self._timeout)
 
-    def _where_it_works(self, action: Callable[[str], Answer]) -> Answer | None:
-        for place in _places(self._state_directory):
+    def _where_it_works(self, action: Callable[[Place], Answer]) -> Answer | None:
+        for place in _places(self._state_place):
             if place in self._unusable:
                 continue
             try:
@@ -80,15 +80,15 @@ class Notebook:
         return None
 
 
-def _places(state_directory: Path | None) -> Iterator[str]:
-    if state_directory is not None:
-        yield os.fspath(state_directory)
+def _places(state_place: Place | None) -> Iterator[Place]:
+    if state_place is not None:
+        yield state_place
     own = user_cache_directory(_STATE)
     if own is not None:
-        yield own
+        yield Place(own)
     import tempfile  # noqa: PLC0415 (hardly ever needed)
 
-    yield os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}")
+    yield Place(os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}"))
 
 
 def note_name(storage: str, program: CompiledProgram) -> str:
@@ -105,7 +105,7 @@ def note_name(storage: str, program: CompiledProgram) -> str:
     return _prefix(storage) + digest.hexdigest()
 
 
-def forget_notes(place: str | os.PathLike[str], storage: str) -> None:
+def forget_notes(place: Place, storage: str) -> None:
     """Remove what is noted of a storage's programs.
 
     Args:
@@ -114,26 +114,26 @@ def forget_notes(place: str | os.PathLike[str], storage: str) -> None:
     """
     prefix = _prefix(storage)
     for below in ([NOTES], [NOTES, MARKS]):
-        with suppress(OSError), open_directory(place, *below) as directory:
+        with suppress(OSError), place.open(*below) as directory:
             for name in os.listdir(directory):
                 if name.startswith(prefix) and _NAME.fullmatch(name):
                     tolerant_unlink(name, directory)
 
 
-def mark(place: str, name: str) -> None:
+def mark(place: Place, name: str) -> None:
     """Remember a name for good, in an empty file; of too many the oldest goes.
 
     Raises:
         OSError: it can't be written.
     """
-    with open_directory(place, NOTES, MARKS, create=True) as directory:
+    with place.open(NOTES, MARKS, create=True) as directory:
         os.close(os.open(name, _CREATE, 0o600, dir_fd=directory))
         keep_within_bounds(os.listdir(directory), directory)
 
 
-def is_marked(place: str, name: str) -> bool:
+def is_marked(place: Place, name: str) -> bool:
     """Whether that name is remembered."""
-    with suppress(OSError), open_directory(place, NOTES, MARKS) as directory:
+    with suppress(OSError), place.open(NOTES, MARKS) as directory:
         return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     return False
 

@@ -19,10 +19,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import open_directory, read_regular_file, tolerant_unlink
+from mace_cache._filesystem import read_regular_file, tolerant_unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mace_cache._directories import Place
 
 __all__ = [
     "MARKS",
@@ -71,7 +73,7 @@ class Note:
         in_use: whether other processes have loaded it, and go on living.
     """
 
-    def __init__(self, place: str, name: str, descriptor: int) -> None:
+    def __init__(self, place: Place, name: str, descriptor: int) -> None:
         self._place = place
         self._name = name
         self._descriptor = descriptor
@@ -102,7 +104,7 @@ class Note:
             return
         self._watching = True
         name = f"{self._name}.{os.urandom(16).hex()}"
-        with suppress(OSError), open_directory(self._place, NOTES) as directory:
+        with suppress(OSError), self._place.open(NOTES) as directory:
             self._write("W", _process)
             os.rename(self._name, name, src_dir_fd=directory, dst_dir_fd=directory)
             self._name = name
@@ -121,14 +123,14 @@ class Note:
         with suppress(OSError):  # where it can't be removed, it shows at least that nobody died
             self._write("R", self.owner)
         if not deaths:
-            with suppress(OSError), open_directory(self._place, NOTES) as directory:
+            with suppress(OSError), self._place.open(NOTES) as directory:
                 tolerant_unlink(self._name, directory)
         _close(self._descriptor)
         self._descriptor = _ENDED
 
     def add_watched(self) -> None:
         """Take over the notes of processes that died after they had loaded it."""
-        with open_directory(self._place, NOTES) as directory:
+        with self._place.open(NOTES) as directory:
             names = os.listdir(directory)
             keep_within_bounds([name for name in names if name != MARKS], directory)
             for name in [name for name in names if name.startswith(self._name + ".")]:
@@ -145,7 +147,7 @@ class Note:
         os.pwrite(self._descriptor, f"{self.deaths}{state}{owner}".encode(), 0)
 
 
-def take_note(place: str, name: str, timeout: float) -> Note:
+def take_note(place: Place, name: str, timeout: float) -> Note:
     """Take the note of that name: nobody else holds it then.
 
     Args:
@@ -159,7 +161,7 @@ def take_note(place: str, name: str, timeout: float) -> Note:
     """
     until = time.monotonic() + timeout
     while True:
-        with open_directory(place, NOTES, create=True) as directory:
+        with place.open(NOTES, create=True) as directory:
             note = _lock(place, directory, name, os.O_CREAT)
         if note is not None:
             break
@@ -192,7 +194,7 @@ def _modified(name: str, directory: int) -> float:
     return time.time()
 
 
-def _lock(place: str, directory: int, name: str, create: int = 0) -> Note | None:
+def _lock(place: Place, directory: int, name: str, create: int = 0) -> Note | None:
     """Give the note if nobody holds it."""
     try:
         descriptor = os.open(name, _OPEN | create, 0o600, dir_fd=directory)

@@ -72,6 +72,8 @@ class ProgramCache:
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
             1 GiB unless set, 0 for no limit.
         read_only: whether nothing is written.
+        trust: who may own what is kept on disk, or write to it, beside this user, and whether the
+            cache directory may be a link: such as ``uid:1000,gid:100,links``. Nobody unless set.
         harvest: when the binaries of programs built from source are taken: ``eager``, right after
             the build, to be written a moment later; ``deferred``, in a quiet moment, at `flush`,
             `close` or exit, with what the driver has compiled for the launches until then;
@@ -105,6 +107,7 @@ class ProgramCache:
         reuse_policy: ReusePolicy | None = None,
         max_size: int | str | None = None,
         read_only: bool | None = None,
+        trust: str | None = None,
         harvest: HarvestPolicy = "auto",
         harvest_after: float = 10.0,
         exit_timeout: float = 60.0,
@@ -112,7 +115,7 @@ class ProgramCache:
         guard: GuardMode = "journal",
     ) -> None:
         check_policy(harvest)
-        self.settings = read_settings(storage_path, max_size, read_only)
+        self.settings = read_settings(storage_path, max_size, read_only, trust)
         factory, self.disabled_by = choose_factory(
             self.settings,
             storage_path=storage_path,
@@ -138,13 +141,13 @@ class ProgramCache:
             "url": url,
         }
         read_only = self.settings.read_only
-        statistics_directory = None if read_only else self.factory.state_directory
+        statistics_directory = None if read_only else self.factory.state_place()
         quiet = parse_seconds(harvest_after, "harvest_after", bounded=False)
         longest = parse_seconds(exit_timeout, "exit_timeout", bounded=False)
         rehearsed = self.settings.record is not None
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
-        own_guard = make_guard(guard, self.factory.state_directory, self.settings.lock_timeout)
+        own_guard = make_guard(guard, self.factory.state_place(), self.settings.lock_timeout)
         self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
         make_tiers = partial(
             Tiers,
@@ -164,7 +167,7 @@ class ProgramCache:
             unwritten=self._unwritten,
             keeper=keeper,
             flights=Flights(
-                None if read_only else self.factory.state_directory, self.settings.lock_timeout
+                None if read_only else self.factory.state_place(), self.settings.lock_timeout
             ),
             make_tiers=make_tiers,
         )
@@ -322,8 +325,13 @@ class ProgramCache:
             raise ConfigurationError(
                 "storage_factory", str(self.factory), "a path or a URL instead"
             )
-        sizes = {"max_size": self.settings.max_size, "read_only": self.settings.read_only}
-        return {**self._place, **sizes}
+        settings = self.settings
+        return {
+            **self._place,
+            "max_size": settings.max_size,
+            "read_only": settings.read_only,
+            "trust": str(settings.trust),
+        }
 
     def _arguments_of_workers(self) -> dict[str, Any] | None:
         """Give `reopening_arguments` where a program that a worker stores would be found here."""

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import warn_once
+from mace_cache._trust import OWN_ONLY, Trust, parse_trust
 from mace_cache.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Settings(NamedTuple):
             wants too, in seconds.
         record: the record directory of a rehearsal, or None where there is none.
         record_only: whether a rehearsal's programs are kept in the record directory only.
+        trust: who may own what is kept on disk, or write to it, beside this user.
     """
 
     directory: str | None
@@ -63,6 +65,7 @@ class Settings(NamedTuple):
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
     record: str | None = None
     record_only: bool = False
+    trust: Trust = OWN_ONLY
 
     @property
     def rebuilding(self) -> str:
@@ -76,6 +79,7 @@ def read_settings(
     directory: str | os.PathLike[str] | None = None,
     max_size: int | str | None = None,
     read_only: bool | None = None,
+    trust: str | None = None,
 ) -> Settings:
     """Put together the settings of a cache that is being made.
 
@@ -83,6 +87,7 @@ def read_settings(
         directory: the cache directory.
         max_size: the size that the programs on disk are kept within: bytes, or text as ``500M``.
         read_only: whether nothing may be written.
+        trust: who is trusted beside this user, as `parse_trust` takes it.
 
     Raises:
         ConfigurationError: an argument can't be used.
@@ -102,6 +107,9 @@ def read_settings(
         lock_timeout=_variable("MACE_CACHE_LOCK_TIMEOUT", parse_seconds, DEFAULT_LOCK_TIMEOUT),
         record=os.path.abspath(record) if record else None,
         record_only=record_only,
+        trust=_variable("MACE_CACHE_TRUST", parse_trust, OWN_ONLY)
+        if trust is None
+        else parse_trust(trust, "trust"),
     )
 
 

@@ -12,17 +12,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import private_directory
 from mace_cache._locking import take_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from pathlib import Path
 
+    from mace_cache._directories import Place
     from mace_cache.request import WantedProgram
 
 __all__ = ["Flight", "Flights"]
 
+_LOCKS = "locks"
 _MARGIN = 2.0  # a build may take so many times what it took before
 _DIGITS_OF_A_LOCK = 3  # hexadecimal: so that there are at most 4,096 files
 
@@ -53,12 +53,12 @@ class Flights:
     """The programs that this process builds now.
 
     Args:
-        directory: where the state of the storages is kept, or None where nothing may be written.
+        place: where the state of the storages is kept, or None where nothing may be written.
         timeout: how long to wait for a build that isn't known to take longer, in seconds.
     """
 
-    def __init__(self, directory: Path | None, timeout: float) -> None:
-        self._directory = None if directory is None else os.path.join(directory, "locks")
+    def __init__(self, place: Place | None, timeout: float) -> None:
+        self._place = place
         self._timeout = timeout
         self._under_way: dict[Hashable, threading.Event] = {}
         self._lock = threading.Lock()
@@ -104,15 +104,16 @@ class Flights:
         self, wanted: WantedProgram, until: float | None, *, at_once: bool
     ) -> Callable[[], None] | None:
         """Lock a program for other processes; None where another one has it."""
-        if self._directory is None:
+        if self._place is None:
             return _nothing
         try:
-            private_directory(self._directory)
+            with self._place.open(_LOCKS, create=True):
+                pass
         except (OSError, ValueError):  # a path can hold what no path may
             return _nothing
         names = [wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers]]
         digest = hashlib.sha256(" ".join(names).encode()).hexdigest()
-        path = os.path.join(self._directory, f"{digest[:_DIGITS_OF_A_LOCK]}.lock")
+        path = os.path.join(self._place, _LOCKS, f"{digest[:_DIGITS_OF_A_LOCK]}.lock")
         if at_once:
             return take_lock(path, 0.0)
         patience = self._patience(wanted) if until is None else until - time.monotonic()

@@ -17,10 +17,10 @@ from mace_cache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import pyopencl as cl
 
+    from mace_cache._directories import Place
     from mace_cache._notebook import Notebook
     from mace_cache._notes import Note
     from mace_cache._trial_process import TrialProcess
@@ -67,12 +67,12 @@ class _Trial(NamedTuple):
             self.note.end(deaths)
 
 
-def make_guard(mode: GuardMode, state_directory: Path | None, timeout: float) -> Guard | None:
+def make_guard(mode: GuardMode, state_place: Place | None, timeout: float) -> Guard | None:
     """Make what a user has chosen.
 
     Args:
         mode: ``journal``, ``subprocess`` or ``off``.
-        state_directory: where what must outlive a process is kept, or None where the storages have
+        state_place: where what must outlive a process is kept, or None where the storages have
             no such place.
         timeout: how long to wait for another process that loads the same binary, in seconds.
 
@@ -83,14 +83,14 @@ def make_guard(mode: GuardMode, state_directory: Path | None, timeout: float) ->
         raise ConfigurationError("guard", mode, "journal, subprocess or off")
     if mode == "off":
         return None
-    return Guard(state_directory, timeout, in_subprocess=mode == "subprocess")
+    return Guard(state_place, timeout, in_subprocess=mode == "subprocess")
 
 
 class Guard:
     """Loads binaries that aren't proven yet.
 
     Args:
-        state_directory: as for `make_guard`.
+        state_place: as for `make_guard`.
         timeout: as for `make_guard`.
         in_subprocess: whether a child process has to load them first.
 
@@ -100,9 +100,9 @@ class Guard:
     """
 
     def __init__(
-        self, state_directory: Path | None, timeout: float, *, in_subprocess: bool = False
+        self, state_place: Place | None, timeout: float, *, in_subprocess: bool = False
     ) -> None:
-        self._state_directory = state_directory
+        self._state_place = state_place
         self._notebook: Notebook | None = None
         self._timeout = timeout
         self._in_subprocess = in_subprocess
@@ -257,7 +257,7 @@ class Guard:
         from mace_cache._notebook import Notebook  # noqa: PLC0415 (few starts need it)
 
         if self._notebook is None:
-            self._notebook = Notebook(self._state_directory, self._timeout)
+            self._notebook = Notebook(self._state_place, self._timeout)
         return self._notebook
 
 

@@ -9,17 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import private_directory, publish, read_regular_file, tolerant_unlink
+from mace_cache._filesystem import (
+    NotRegularFileError,
+    read_regular_file,
+    replace_file,
+    unlink_own_file,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
-__all__ = ["Rejections"]
+    from mace_cache._directories import Place
+
+__all__ = ["NOTE_SUFFIX", "Rejections", "forget_rejections"]
 
 logger = logging.getLogger(__name__)
+
+NOTE_SUFFIX = ".rejections"
 
 _MOST_REMEMBERED = 1024
 _LARGEST_FILE = 1 << 20
@@ -29,14 +38,16 @@ class Rejections:
     """How often in a row, and which precompiled binaries.
 
     Args:
-        path: the note's file, or None to remember for this process only.
+        place: the directory of the note, or None to remember for this process only.
+        name: the storage's name, which the note's file is called by.
 
     Attributes:
         in_a_row: binaries of this fingerprint that were rejected since one was last accepted.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, place: Place | None, name: str) -> None:
+        self._place = place
+        self._name = name + NOTE_SUFFIX
         self.in_a_row = 0
         self._precompiled: list[str] = []
         self._read()
@@ -65,32 +76,64 @@ class Rejections:
         return bool(self._precompiled) and _digest(binary) in self._precompiled
 
     def _read(self) -> None:
-        if self._path is None:
+        if self._place is None:
             return
         try:
-            note = json.loads(read_regular_file(self._path, largest=_LARGEST_FILE)[0])
-            in_a_row, precompiled = note["in_a_row"], note["precompiled"]
-        except FileNotFoundError:
+            with self._place.open() as directory:
+                note = _read_note(self._name, directory)
+        except (OSError, ValueError) as error:  # a path can hold what no path may
+            if not isinstance(error, FileNotFoundError):
+                logger.debug("%s can't be read (%s): it counts as empty", self._name, error)
             return
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            logger.debug("%s can't be read: it counts as empty", self._path)
-            return
-        if isinstance(in_a_row, int) and isinstance(precompiled, list):
-            self.in_a_row = max(0, in_a_row)
-            self._precompiled = [digest for digest in precompiled if isinstance(digest, str)]
+        if note is not None:
+            self.in_a_row, self._precompiled = note
 
     def _write(self) -> None:
-        if self._path is None:
+        if self._place is None:
             return
+        note = {"in_a_row": self.in_a_row, "precompiled": self._precompiled}
         try:
-            if not self.in_a_row and not self._precompiled:
-                tolerant_unlink(self._path)
-                return
-            note = {"in_a_row": self.in_a_row, "precompiled": self._precompiled}
-            private_directory(os.path.dirname(self._path))
-            publish(self._path, json.dumps(note).encode())
-        except OSError as error:
-            logger.debug("%s can't be written (%s): it holds for this process", self._path, error)
+            with self._place.open(create=True) as directory:
+                if self.in_a_row or self._precompiled:
+                    replace_file(directory, self._name, json.dumps(note).encode())
+                else:
+                    unlink_own_file(self._name, directory)
+        except (OSError, ValueError) as error:
+            logger.debug("%s can't be written (%s): it holds for this process", self._name, error)
+
+
+def forget_rejections(place: Place, names: Iterable[str]) -> None:
+    """Remove notes. What stands in the place of one and isn't one stays: it counts as empty.
+
+    Args:
+        place: the directory of the notes.
+        names: the storages whose notes are removed.
+
+    Raises:
+        OSError: the directory or a note can't be read.
+    """
+    with suppress(FileNotFoundError), place.open() as directory:
+        for name in names:
+            with suppress(FileNotFoundError, NotRegularFileError):
+                if _read_note(name + NOTE_SUFFIX, directory) is not None:
+                    unlink_own_file(name + NOTE_SUFFIX, directory)
+
+
+def _read_note(name: str, directory: int) -> tuple[int, list[str]] | None:
+    return _parse(read_regular_file(name, directory, largest=_LARGEST_FILE)[0])
+
+
+def _parse(data: bytes) -> tuple[int, list[str]] | None:
+    """Give what a note says: how many in a row, and the digests; None where it is none."""
+    try:
+        note = json.loads(data)
+        in_a_row, precompiled = note["in_a_row"], note["precompiled"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        logger.debug("a damaged note of rejections counts as empty")
+        return None
+    if not isinstance(in_a_row, int) or not isinstance(precompiled, list):
+        return None
+    return max(0, in_a_row), [digest for digest in precompiled if isinstance(digest, str)]
 
 
 def _digest(binary: bytes | memoryview) -> str:

@@ -11,14 +11,22 @@ import logging
 import math
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 
-from mace_cache._filesystem import private_directory, publish, read_regular_file, tolerant_unlink
+from mace_cache._directories import Place
+from mace_cache._filesystem import (
+    open_own_file,
+    read_regular_file,
+    replace_file,
+    unlink_own_file,
+)
 
 __all__ = ["Counts", "StatisticsFile"]
 
 logger = logging.getLogger(__name__)
 
+_NAME = "statistics.jsonl"
 _COMPACT_AT = 256 << 10
 _LARGEST_FILE = 64 << 20
 
@@ -69,12 +77,13 @@ class StatisticsFile:
     """The counts of every process that used a cache directory.
 
     Args:
-        directory: where the file is kept.
+        directory: where the file is kept; made, private, when there is something to write. A
+            `Place` says who is trusted there.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = os.path.join(directory, "statistics.jsonl")
-        self._directory = directory
+        self.path = os.path.join(directory, _NAME)
+        self._place = directory if isinstance(directory, Place) else Place(os.fspath(directory))
         self._lock = threading.Lock()
 
     def append(self, counts: Counts) -> None:
@@ -87,39 +96,39 @@ class StatisticsFile:
         if not changed:
             return
         line = json.dumps(changed, separators=(",", ":")) + "\n"
-        private_directory(self._directory)
-        flags = (
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
-        with self._lock:
-            descriptor = os.open(self.path, flags, 0o600)
+        with self._lock, self._place.open(create=True) as directory:
+            descriptor = open_own_file(_NAME, directory, os.O_WRONLY | os.O_APPEND)
             try:
                 os.write(descriptor, line.encode())
                 size = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
-        if size > _COMPACT_AT:
-            self._compact()
+            if size > _COMPACT_AT:
+                _compact(directory)
 
     def total(self) -> Counts:
         """Sum what all processes counted."""
-        total = Counts()
-        try:
-            lines = read_regular_file(self.path, largest=_LARGEST_FILE)[0].splitlines()
-        except OSError:
-            return total
-        for line in lines:
-            total.add(_parse(line))
-        return total
+        with suppress(OSError), self._place.open() as directory:
+            return _total(directory)
+        return Counts()
 
     def zero(self) -> None:
         """Start counting anew."""
-        tolerant_unlink(self.path)
+        with suppress(OSError), self._place.open() as directory:
+            unlink_own_file(_NAME, directory)
 
-    def _compact(self) -> None:
-        # A line appended between the reading and the replacing is lost: counts are informative.
-        total = {name: value for name, value in asdict(self.total()).items() if value}
-        publish(self.path, json.dumps(total).encode() + b"\n")
+
+def _total(directory: int) -> Counts:
+    total = Counts()
+    for line in read_regular_file(_NAME, directory, largest=_LARGEST_FILE)[0].splitlines():
+        total.add(_parse(line))
+    return total
+
+
+def _compact(directory: int) -> None:
+    # A line appended between the reading and the replacing is lost: counts are informative.
+    total = {name: value for name, value in asdict(_total(directory)).items() if value}
+    replace_file(directory, _NAME, json.dumps(total).encode() + b"\n")
 
 
 def _parse(line: bytes) -> Counts:

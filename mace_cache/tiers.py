@@ -10,7 +10,6 @@ import os
 import threading
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import warn_once
@@ -99,7 +98,8 @@ class Tiers:
         self._faults = threading.local()
         self._storage: KVStorage = factory.create_storage(fingerprint.storage_name)
         self._try("load", self._storage.load, None)
-        self._rejections = Rejections(self._note())
+        place = factory.state_place() if self._storage.writable else None
+        self._rejections = Rejections(place, fingerprint.storage_name)
 
     def __str__(self) -> str:
         """Name the fingerprint's own storage."""
@@ -282,12 +282,6 @@ class Tiers:
         )
         return allowed and not self._rejections.remembers(program.binary)
 
-    def _note(self) -> Path | None:
-        directory = self._factory.state_directory
-        if directory is None or not self._storage.writable:
-            return None
-        return Path(directory, f"{self.fingerprint.storage_name}.rejections")
-
     def _try(self, what: str, action: Callable[[], Answer], otherwise: Answer) -> Answer:
         # A storage is other people's code on other people's disks: whatever it raises is its fault
         # and not the application's.
@@ -299,10 +293,16 @@ class Tiers:
         except Exception as error:  # noqa: BLE001 (see above)
             # Not the error itself: its traceback would keep the cache alive.
             number = getattr(error, "errno", None)
-            said = os.strerror(number) if isinstance(number, int) else str(error)
-            self._faults.last = f"{self._storage}: {what} failed ({said})"
+            self._faults.last = f"{self._storage}: {what} failed ({_said(error)})"
             # One fault of a place fails whatever is tried with it: it counts as one cause.
             cause = f"storage {number or type(error)}"
             warn_once(logger, cause, "%s; programs are built from source", self._faults.last)
         self._counts.failures += 1
         return otherwise
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return where + error.strerror
+    return str(error)

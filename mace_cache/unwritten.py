@@ -18,10 +18,10 @@ from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import pyopencl as cl
 
+    from mace_cache._directories import Place
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
@@ -53,7 +53,7 @@ class Unwritten:
     """
 
     def __init__(
-        self, statistics_directory: Path | None, harvest_after: float, guard: Guard | None = None
+        self, statistics_directory: Place | None, harvest_after: float, guard: Guard | None = None
     ) -> None:
         self.guard = guard
         self._pending = PendingHarvest()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+os.umask(0o022)  # what tests make beside the library is then writable for nobody else
 _SESSION = Path(tempfile.mkdtemp(prefix="mace-cache-tests-"))
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from mace_cache import ProgramCache, config
 from mace_cache._report import forget_reported
+from mace_cache._trust import OWN_ONLY, Trust
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError
 from mace_cache.statistics import Counts
@@ -39,6 +40,7 @@ VARIABLES = [
     ("MACE_CACHE_MAX_SIZE", "max_size", 1 << 30, "0", 0),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0.25", 0.25),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0", 0.0),
+    ("MACE_CACHE_TRUST", "trust", OWN_ONLY, "uid:7", Trust(owners=frozenset({7}))),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
 ]
 
@@ -49,6 +51,7 @@ MALFORMED = [
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "-1", 30.0),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 30.0),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 30.0),
+    ("MACE_CACHE_TRUST", "trust", "everybody", OWN_ONLY),
 ]
 
 
@@ -295,7 +298,7 @@ def test_every_setting_is_documented() -> None:
     text = Path(__file__).parent.parent.joinpath("docs", "configuration.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     variables = set(re.findall(r"MACE_CACHE_[A-Z_]+", Path(config.__file__).read_text("utf-8")))
-    assert len(variables) == 8
+    assert len(variables) == 9
     counts = {field.name for field in dataclasses.fields(Counts)}
     arguments = set(inspect.signature(ProgramCache).parameters)
     assert documented == variables | arguments | counts | {"WARNING", "INFO", "DEBUG"}

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mace_cache import _filesystem
+from mace_cache._directories import open_directory, private_directory
 from mace_cache._filesystem import (
     NotRegularFileError,
-    open_directory,
-    private_directory,
     publish,
     read_regular_file,
     tolerant_unlink,

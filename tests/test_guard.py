@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mace_cache import Origin, ProgramCache, _notebook, _notes, guard, opencl
+from mace_cache._directories import Place
 from mace_cache._notebook import forget_notes, is_marked, mark, note_name
 from mace_cache._notes import MOST_DEATHS, NoteBusyError, take_note
 from mace_cache._report import forget_reported
@@ -56,9 +57,9 @@ def _report_anew() -> Iterator[None]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> str:
+def place(tmp_path: Path) -> Place:
     """Where notes are kept, once there are some."""
-    return str(tmp_path / "place")
+    return Place(str(tmp_path / "place"))
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def is_proven(entry: Path) -> bool:
     return bool(entry.stat().st_mode & stat.S_ISVTX)
 
 
-def notes(place: Path | str) -> list[str]:
+def notes(place: Path | Place) -> list[str]:
     """The notes that lie in a place."""
     directory = Path(place) / "guard"
     return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
@@ -103,7 +104,7 @@ def die(code: str, *arguments: object) -> None:
 # Notes.
 
 
-def test_a_note_shows_that_its_owner_died(place: str) -> None:
+def test_a_note_shows_that_its_owner_died(place: Place) -> None:
     """In the middle of loading: that is found once, and what killed it is remembered for good."""
     die("take_note(arguments[0], arguments[1], 1).begin()", place, NAME)
     note = take_note(place, NAME, 1)
@@ -115,7 +116,7 @@ def test_a_note_shows_that_its_owner_died(place: str) -> None:
     assert notes(place) == []
 
 
-def test_who_died_later_is_counted(place: str) -> None:
+def test_who_died_later_is_counted(place: Place) -> None:
     """Each of those that died while they used it; one success forgets them all."""
     for deaths in (1, 2, 3, 3):
         code = "n = take_note(arguments[0], arguments[1], 1); n.begin(); n.watch()"
@@ -127,7 +128,7 @@ def test_who_died_later_is_counted(place: str) -> None:
     assert take_note(place, NAME, 1).deaths == 0
 
 
-def test_what_a_process_died_of(place: str) -> None:
+def test_what_a_process_died_of(place: Place) -> None:
     """What it had loaded before and still watched is not to blame."""
     code = """
 for name in ("aa", "bb"):
@@ -144,7 +145,7 @@ take_note(arguments[0], "cc", 1).begin()
     assert take_note(place, "bb", 1).died == ""
 
 
-def test_a_note_that_was_never_begun(place: str) -> None:
+def test_a_note_that_was_never_begun(place: Place) -> None:
     """Who dies between making a note and beginning has tried nothing."""
     die("take_note(arguments[0], arguments[1], 1)", place, NAME)
     assert notes(place) == [NAME]
@@ -154,7 +155,7 @@ def test_a_note_that_was_never_begun(place: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"nonsense", b"9", b"xL", b"1L", bytes(5000), b"1L" + b"0" * 17]
 )
-def test_a_garbled_note_counts_as_none(place: str, content: bytes) -> None:
+def test_a_garbled_note_counts_as_none(place: Place, content: bytes) -> None:
     """What no process has written says nothing."""
     take_note(place, NAME, 1).end(1)
     Path(place, "guard", NAME).write_bytes(content)
@@ -162,7 +163,7 @@ def test_a_garbled_note_counts_as_none(place: str, content: bytes) -> None:
     assert (note.died, note.deaths) == ("", 0)
 
 
-def test_a_note_is_waited_for(place: str) -> None:
+def test_a_note_is_waited_for(place: Place) -> None:
     """For as long as told; then it is ours, or it is busy."""
     first = take_note(place, NAME, 1)
     with pytest.raises(NoteBusyError):
@@ -179,7 +180,7 @@ def test_a_note_is_waited_for(place: str) -> None:
     second.end()
 
 
-def test_a_forked_child_neither_holds_nor_ends_a_note(place: str) -> None:
+def test_a_forked_child_neither_holds_nor_ends_a_note(place: Place) -> None:
     """The lock is the parent's alone: with its death it is free, whatever children live on."""
     reading, writing = os.pipe()
     parent = os.fork()
@@ -202,7 +203,7 @@ def test_a_forked_child_neither_holds_nor_ends_a_note(place: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
-def test_what_stands_in_the_place_of_a_note(place: str, tmp_path: Path, kind: str) -> None:
+def test_what_stands_in_the_place_of_a_note(place: Place, tmp_path: Path, kind: str) -> None:
     """Nothing is waited for or followed: no note can be made there."""
     outside = tmp_path / "outside"
     take_note(place, "00", 1).end(1)
@@ -218,7 +219,7 @@ def test_what_stands_in_the_place_of_a_note(place: str, tmp_path: Path, kind: st
     assert not outside.exists()
 
 
-def test_notes_are_private(place: str) -> None:
+def test_notes_are_private(place: Place) -> None:
     """Directories 0700 and files 0600, whatever the umask."""
     for umask in (0, 0o777):
         before = os.umask(umask)
@@ -232,7 +233,7 @@ def test_notes_are_private(place: str) -> None:
     assert {path.stat().st_mode & 0o7777 for path in found if path.is_file()} == {0o600}
 
 
-def test_notes_are_forgotten_storage_by_storage(place: str) -> None:
+def test_notes_are_forgotten_storage_by_storage(place: Place) -> None:
     """`clear` starts anew: with the notes and marks of its storage, and no other file."""
     program = CompiledProgram("a" * 64, "", b"binary")
     mine, other = note_name("mine", program), note_name("other", program)
@@ -245,7 +246,7 @@ def test_notes_are_forgotten_storage_by_storage(place: str) -> None:
 
 
 def test_notes_and_marks_are_kept_within_bounds(
-    place: str, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest goes for the newest."""
     monkeypatch.setattr(_notes, "_MOST", 3)

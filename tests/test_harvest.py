@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mace_cache import Origin, ProgramCache, opencl, request, unwritten
+from mace_cache._directories import Place
 from mace_cache._notebook import note_name
 from mace_cache._notes import MOST_DEATHS, take_note
 from mace_cache._report import forget_reported
@@ -567,7 +568,7 @@ def test_native_code_is_proven_when_it_was_loaded_back(
     scale(other, local=2)
     native = opencl.fetch_binaries(other, context.devices)[0]
     assert native != stored.binary
-    state = str(cache_directory / "v1")
+    state = Place(str(cache_directory / "v1"))
     name = note_name(fingerprint(context.devices[0]).storage_name, replace(stored, binary=native))
     noted = take_note(state, name, 1)
     monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.01")

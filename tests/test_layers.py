@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _filesystem _locking _notes _warm_process config
-        _notebook statistics rejections
+        errors explanation program _report _trust _directories _filesystem _locking _mounts config
+        _notes _warm_process _notebook statistics rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
@@ -47,7 +47,8 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.devices cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.findings cli.place_health cli.driver_probe cli.driver_health
+        cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mace_cache._directories import Place
 from mace_cache.rejections import Rejections
 
 if TYPE_CHECKING:
@@ -33,25 +34,33 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "below" / "device.rejections"
 
 
+def open_note(path: Path) -> Rejections:
+    """Read what a file notes, as the cache does it."""
+    return Rejections(Place(str(path.parent)), path.stem)
+
+
 def test_the_count_outlives_a_process(path: Path) -> None:
     """Rejections add up over processes, and end with one success, which removes the note."""
     for number in (1, 2, 3):
-        rejections = Rejections(path)
+        rejections = open_note(path)
         rejections.count()
         assert rejections.in_a_row == number
-    Rejections(path).reset()
-    assert Rejections(path).in_a_row == 0
+    open_note(path).reset()
+    assert open_note(path).in_a_row == 0
     assert not path.exists()
 
 
 def test_processes_at_once_count_together(path: Path) -> None:
     """Two that were opened before either counted don't overwrite each other."""
-    first, second = Rejections(path), Rejections(path)
+    first, second = (
+        open_note(path),
+        open_note(path),
+    )
     first.count()
     second.count()
     first.remember(b"one")
     second.remember(b"two")
-    later = Rejections(path)
+    later = open_note(path)
     assert later.in_a_row == 2
     assert later.remembers(b"one")
     assert later.remembers(b"two")
@@ -59,17 +68,17 @@ def test_processes_at_once_count_together(path: Path) -> None:
 
 def test_a_binary_is_remembered(path: Path) -> None:
     """A rejected precompiled binary is known again, whatever else was reset; others aren't."""
-    rejections = Rejections(path)
+    rejections = open_note(path)
     rejections.count()
     rejections.remember(b"bad")
     rejections.reset()
-    assert Rejections(path).remembers(b"bad")
-    assert not Rejections(path).remembers(b"good")
+    assert open_note(path).remembers(b"bad")
+    assert not open_note(path).remembers(b"good")
 
 
 def test_the_note_stays_small(path: Path) -> None:
     """Of very many only the last are remembered."""
-    rejections = Rejections(path)
+    rejections = open_note(path)
     rejections._precompiled = ["0" * 64] * 5000
     rejections.remember(b"last")
     assert rejections.remembers(b"last")
@@ -81,7 +90,7 @@ def test_an_unusable_note_counts_as_empty(path: Path, content: bytes) -> None:
     """Whatever the file holds, counting starts afresh and is written again."""
     path.parent.mkdir()
     path.write_bytes(content)
-    rejections = Rejections(path)
+    rejections = open_note(path)
     assert rejections.in_a_row == 0
     assert not rejections.remembers(b"any")
     rejections.count()
@@ -103,7 +112,7 @@ def test_what_stands_in_the_place_of_the_note(path: Path, tmp_path: Path, kind: 
         path.mkdir()
     elif kind == "link":
         path.symlink_to(outside)
-    rejections = Rejections(path)
+    rejections = open_note(path)
     assert rejections.in_a_row == 0
     rejections.count()
     rejections.remember(b"bad")
@@ -114,7 +123,7 @@ def test_what_stands_in_the_place_of_the_note(path: Path, tmp_path: Path, kind: 
 
 def test_without_a_place_it_holds_for_the_process() -> None:
     """No path, no file."""
-    rejections = Rejections(None)
+    rejections = Rejections(None, "any")
     rejections.count()
     rejections.remember(b"bad")
     assert rejections.in_a_row == 1

@@ -168,7 +168,7 @@ def test_something_else_in_its_place(file: StatisticsFile, tmp_path: Path, thing
     else:
         path.symlink_to(target)
     assert file.total() == Counts()
-    with pytest.raises(OSError, match=str(path)):
+    with pytest.raises(OSError, match=path.name):
         file.append(Counts(hits=1))
     assert target.exists() == (thing == "link")
     if thing == "link":

@@ -9,7 +9,7 @@ import sys
 import click
 
 import mace_cache
-from mace_cache.cli import devices, inspect, maintenance, programs, record, warm
+from mace_cache.cli import devices, doctor, inspect, maintenance, programs, record, warm
 from mace_cache.cli.output import complain
 from mace_cache.errors import ConfigurationError, MaceCacheError
 
@@ -39,6 +39,7 @@ for _command in (
     maintenance.clear,
     maintenance.gc,
     inspect.inspect,
+    doctor.doctor,
 ):
     commands.add_command(_command)
 

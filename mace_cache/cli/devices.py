@@ -8,6 +8,7 @@ import click
 import pyopencl as cl
 
 from mace_cache import opencl
+from mace_cache.cli.driver_health import NO_DEVICE
 from mace_cache.cli.entries import StoredFile, files_of
 from mace_cache.cli.options import cache_directory_option, json_option, open_factory
 from mace_cache.cli.output import (
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["devices"]
 
-_NO_DEVICE = (
-    "no OpenCL device was found: install its driver, or a driver for the CPU with "
-    "pip install 'mace-cache[pocl]'"
-)
-
 
 @click.command()
 @click.option("--full", is_flag=True, help="Show the devices' fingerprints.")
@@ -48,7 +44,7 @@ def devices(full: bool, cache_directory: str | None, as_json: bool) -> int:
             print_line()
         _print_device(device, full=full)
     if not described:
-        complain(_NO_DEVICE)
+        complain(NO_DEVICE)
     return int(not described)
 
 

@@ -103,7 +103,7 @@ def files_of(factory: DirectoryStorageFactory) -> list[StoredFile]:
     Raises:
         OSError: a directory can't be read, or isn't private.
     """
-    root = str(factory.directory)
+    root = str(factory.place)
     found = [
         StoredFile(
             storage=name,
@@ -112,7 +112,7 @@ def files_of(factory: DirectoryStorageFactory) -> list[StoredFile]:
             size=file.size,
             used=file.modified / 1e9,
         )
-        for name, shard, file in walk(root)
+        for name, shard, file in walk(factory.place)
         if not file.temporary and may_be_storage(name)
     ]
     return sorted(found, key=lambda file: (file.storage, -file.used, file.key))

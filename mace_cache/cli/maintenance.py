@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from mace_cache._filesystem import tolerant_unlink
 from mace_cache._notebook import forget_notes
 from mace_cache.cli.entries import files_of, may_be_storage, storage_names
 from mace_cache.cli.options import (
@@ -29,6 +29,7 @@ from mace_cache.cli.output import (
     spoken_seconds,
     spoken_size,
 )
+from mace_cache.rejections import NOTE_SUFFIX, forget_rejections
 from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from mace_cache.storage.directory import DirectoryStorageFactory
 
 __all__ = ["clear", "gc", "stats"]
-
-_NOTE_SUFFIX = ".rejections"
 
 
 @click.command()
@@ -51,7 +50,7 @@ def stats(zero: bool, cache_directory: str | None, as_json: bool) -> int:
     files = files_of(factory)
     size = sum(file.size for file in files)
     limit = required_settings(cache_directory).max_size
-    statistics = StatisticsFile(factory.directory)
+    statistics = StatisticsFile(factory.place)
     counts = statistics.total()
     if zero:
         _zero(statistics)
@@ -98,8 +97,9 @@ def clear(device: str | None, yes: bool, cache_directory: str | None, as_json: b
         return 1
     for name in names:
         factory.create_storage(name).clear()
-        tolerant_unlink(os.path.join(factory.directory, name + _NOTE_SUFFIX))
-        forget_notes(factory.directory, name)
+    forget_rejections(factory.place, names)
+    for name in names:
+        forget_notes(factory.place, name)
     after = _sizes(factory, names)
     removed = [size for path, size in before.items() if path not in after]
     if as_json:
@@ -155,11 +155,10 @@ def _zero(statistics: StatisticsFile) -> None:
 
 def _noted(factory: DirectoryStorageFactory) -> list[str]:
     """Give the storages of which rejections are noted: they may be empty."""
-    try:
-        names = os.listdir(factory.directory)
-    except FileNotFoundError:
-        return []
-    noted = [name.removesuffix(_NOTE_SUFFIX) for name in names if name.endswith(_NOTE_SUFFIX)]
+    names: list[str] = []
+    with suppress(FileNotFoundError), factory.place.open() as directory:
+        names = os.listdir(directory)
+    noted = [name.removesuffix(NOTE_SUFFIX) for name in names if name.endswith(NOTE_SUFFIX)]
     return [name for name in noted if may_be_storage(name)]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, read_settings
 from mace_cache.errors import StorageReadOnlyError
 from mace_cache.storage.directory import DirectoryStorageFactory
@@ -51,9 +52,11 @@ def required_settings(directory: str | None, max_size: str | None = None) -> Set
     """Read the settings of a command that needs a cache directory.
 
     Raises:
-        ClickException: there is none.
+        ClickException: there is none, or this process must not believe its environment.
         ConfigurationError: *max_size* is no size.
     """
+    if elevated := elevated_rights():
+        raise click.ClickException(f"{elevated}: it uses no cache")
     settings = read_settings(directory, max_size)
     if settings.directory is None:
         raise click.ClickException(
@@ -86,6 +89,7 @@ def open_factory(
         settings.max_size,
         read_only=not changing,
         lock_timeout=settings.lock_timeout,
+        trust=settings.trust,
     )
 
 

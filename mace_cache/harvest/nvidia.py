@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mace_cache import opencl
+from mace_cache._filesystem import publish
 from mace_cache.errors import FingerprintError
 
 if TYPE_CHECKING:
@@ -109,10 +110,9 @@ def place_of(device: cl.Device) -> list[int]:
 
 def _write_task(directory: str, programs: Mapping[bytes, str], place: list[int]) -> None:
     for number, ptx in enumerate(programs):
-        with open(os.path.join(directory, f"{number}.ptx"), "wb") as file:
-            file.write(ptx)
-    with open(os.path.join(directory, "task.json"), "w", encoding="utf-8") as file:
-        json.dump({"place": place, "options": list(programs.values())}, file)
+        publish(os.path.join(directory, f"{number}.ptx"), ptx)
+    task = {"place": place, "options": list(programs.values())}
+    publish(os.path.join(directory, "task.json"), json.dumps(task).encode())
 
 
 def _load_in_a_process(directory: str, seconds: float) -> str:

@@ -12,10 +12,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._filesystem import TEMPORARY_PREFIX, open_directory
+from mace_cache._filesystem import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mace_cache._directories import Place
 
 __all__ = [
     "FORMAT_DIRECTORY",
@@ -95,40 +97,40 @@ def list_shards(storage: int) -> list[str]:
     return [name for name in _list_directories(storage) if re.fullmatch(_SHARD, name)]
 
 
-def list_storages(root: str) -> Iterator[tuple[str, list[str]]]:
+def list_storages(place: Place) -> Iterator[tuple[str, list[str]]]:
     """Give the storages that have been written to: the name of each and those of its shards.
 
     One that can't be read, or isn't private, is passed over: it is no reason to lose the others.
 
     Args:
-        root: the directory of the format version; none there means no storages.
+        place: the directory of the format version; none there means no storages.
 
     Raises:
         OSError: the directory can't be read, or isn't private.
     """
     try:
-        with open_directory(root) as directory:
+        with place.open() as directory:
             names = _list_directories(directory)
     except FileNotFoundError:
         return
     for name in names:
-        with suppress(OSError), open_directory(root, name) as storage:
+        with suppress(OSError), place.open(name) as storage:
             if shards := list_shards(storage):
                 yield name, shards
 
 
-def walk(root: str) -> Iterator[tuple[str, str, OwnFile]]:
+def walk(place: Place) -> Iterator[tuple[str, str, OwnFile]]:
     """Give every file of ours, each with the names of its storage and its shard.
 
     Args:
-        root: the directory of the format version.
+        place: the directory of the format version.
 
     Raises:
         OSError: the directory can't be read, or isn't private.
     """
-    for name, shards in list_storages(root):
+    for name, shards in list_storages(place):
         for shard in shards:
-            with suppress(OSError), open_directory(root, name, shard) as directory:
+            with suppress(OSError), place.open(name, shard) as directory:
                 for file in list_files(directory):
                     yield name, shard, file
 

@@ -11,24 +11,25 @@ from __future__ import annotations
 import logging
 import os
 import re
-import stat
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._filesystem import open_directory, tolerant_unlink
+from mace_cache._filesystem import open_own_file, tolerant_unlink
 from mace_cache._locking import file_lock
 from mace_cache.storage._layout import OwnFile, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mace_cache._directories import Place
+
 __all__ = ["GarbageReport", "Usage"]
 
 logger = logging.getLogger(__name__)
 
 _LEDGER = rb"\d{20}\n"
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LEDGER_NAME = "usage"
 _LEDGER_SIZE = 21
 _KEPT_BY_SWEEP = 0.9
 
@@ -57,19 +58,18 @@ class Usage:
     """What all storages of one root take together.
 
     Args:
-        root: the directory of the format version.
+        place: the directory of the format version.
         max_size: the limit in bytes; 0 is none.
         lock_timeout: how long to wait for another process that holds the ledger, in seconds. After
             it, or where locks don't work, the ledger is used without: it may then be wrong by what
             was written at that moment, until it is next counted afresh.
     """
 
-    def __init__(self, root: str, max_size: int, lock_timeout: float) -> None:
-        self._root = root
+    def __init__(self, place: Place, max_size: int, lock_timeout: float) -> None:
+        self._place = place
         self._limit = max_size or sys.maxsize
         self._lock_timeout = lock_timeout
-        self._ledger_path = os.path.join(root, "usage")
-        self._lock_path = os.path.join(root, "usage.lock")
+        self._lock_path = os.path.join(place, "usage.lock")
 
     def fits(self, size: int) -> bool:
         """Whether a file of *size* bytes can be stored at all."""
@@ -91,7 +91,7 @@ class Usage:
         Raises:
             OSError: the ledger can't be written.
         """
-        with file_lock(self._lock_path, self._lock_timeout), self._ledger() as ledger:
+        with self._ledger() as ledger:
             used, report = _read(ledger), GarbageReport()
             if used is None:
                 report = self._sweep(self._limit - size)
@@ -108,37 +108,24 @@ class Usage:
         Raises:
             OSError: the ledger can't be written.
         """
-        if not os.path.isdir(self._root):
-            return GarbageReport()
-        with file_lock(self._lock_path, self._lock_timeout), self._ledger() as ledger:
+        report = GarbageReport()
+        with suppress(FileNotFoundError), self._ledger() as ledger:
             report = self._sweep(self._limit)
             _write(ledger, report.bytes)
         return report
 
     @contextmanager
     def _ledger(self) -> Iterator[int]:
-        ledger = self._open_ledger()
-        try:
-            yield ledger
-        finally:
-            os.close(ledger)
-
-    def _open_ledger(self) -> int:
-        with suppress(OSError):
-            ledger = os.open(self._ledger_path, _OPEN, 0o600)
-            if stat.S_ISREG(os.fstat(ledger).st_mode):
-                return ledger
-            os.close(ledger)
-        # A link or a FIFO has taken our file's place: the file comes back. Where it can't, as in
-        # place of a directory, what there is is counted afresh every time.
-        tolerant_unlink(self._ledger_path)
-        try:
-            return os.open(self._ledger_path, _OPEN, 0o600)
-        except IsADirectoryError:
-            return os.memfd_create("usage", os.MFD_CLOEXEC)
+        """Open the ledger, in a directory that was checked, and hold its lock."""
+        with self._place.open() as directory, file_lock(self._lock_path, self._lock_timeout):
+            ledger = _open_ledger(directory)
+            try:
+                yield ledger
+            finally:
+                os.close(ledger)
 
     def _sweep(self, most: int) -> GarbageReport:
-        found = sorted(walk(self._root), key=lambda item: item[2].modified)
+        found = sorted(walk(self._place), key=lambda item: item[2].modified)
         entries = [item for item in found if not item[2].temporary]
         left = sum(file.size for _, _, file in entries)
         evicted = 0
@@ -146,7 +133,7 @@ class Usage:
             left -= entries[evicted][2].size
             evicted += 1
         doomed = entries[:evicted] + [item for item in found if item[2].abandoned]
-        _remove(self._root, doomed)
+        _remove(self._place, doomed)
         report = GarbageReport(
             removed_files=len(doomed),
             removed_bytes=sum(file.size for _, _, file in doomed),
@@ -154,16 +141,28 @@ class Usage:
             bytes=left,
             evicted=evicted,
         )
-        logger.debug("%s was swept: %s", self._root, report)
+        logger.debug("%s was swept: %s", self._place, report)
         return report
 
 
-def _remove(root: str, doomed: Iterable[Found]) -> None:
+def _open_ledger(directory: int) -> int:
+    with suppress(OSError):
+        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR)
+    # A link or a FIFO has taken our file's place: the file comes back. Where it can't, as in place
+    # of a directory, what there is is counted afresh every time.
+    tolerant_unlink(_LEDGER_NAME, directory)
+    try:
+        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR)
+    except IsADirectoryError:
+        return os.memfd_create(_LEDGER_NAME, os.MFD_CLOEXEC)
+
+
+def _remove(place: Place, doomed: Iterable[Found]) -> None:
     shards: dict[tuple[str, str], list[str]] = {}
     for name, shard, file in doomed:
         shards.setdefault((name, shard), []).append(file.name)
     for below, names in shards.items():
-        with suppress(OSError), open_directory(root, *below) as directory:
+        with suppress(OSError), place.open(*below) as directory:
             for name in names:
                 tolerant_unlink(name, directory)
 

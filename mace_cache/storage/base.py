@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from mace_cache._directories import Place
 from mace_cache.program import is_key
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class KVStorageFactory(ABC):
     """
 
     state_directory: Path | None = None
+
+    def state_place(self) -> Place | None:
+        """Give the state directory with who is trusted there: nobody but this user, unless said."""
+        return None if self.state_directory is None else Place(os.fspath(self.state_directory))
 
     @abstractmethod
     def create_storage(self, name: str) -> KVStorage:

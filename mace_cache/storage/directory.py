@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_cache import container
+from mace_cache._directories import Place
 from mace_cache._filesystem import (
     NotRegularFileError,
-    descend,
-    open_directory,
     open_regular_file,
     read_all,
     read_regular_file,
     temporary_file,
     tolerant_unlink,
 )
+from mace_cache._trust import OWN_ONLY, Trust, check_private
 from mace_cache.config import DEFAULT_LOCK_TIMEOUT, DEFAULT_MAX_SIZE
 from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
 from mace_cache.storage._layout import (
@@ -64,22 +64,22 @@ class DirectoryStorage(KVStorage):
     """The programs of one fingerprint, in one directory; made by `DirectoryStorageFactory`.
 
     Args:
-        root: the directory of the format version.
+        place: the directory of the format version.
         name: the storage's name.
         usage: what all storages of the root take together.
         read_only: whether nothing may be written or touched.
     """
 
-    def __init__(self, root: str, name: str, usage: Usage, *, read_only: bool = False) -> None:
+    def __init__(self, place: Place, name: str, usage: Usage, *, read_only: bool = False) -> None:
         check_name(name)
-        self._root = root
+        self._place = place
         self._name = name
         self._usage = usage
         self.writable = not read_only
 
     def __str__(self) -> str:
         """Give the path."""
-        return os.path.join(self._root, self._name)
+        return os.path.join(self._place, self._name)
 
     def load(self) -> None:
         """See that the directory, where there is one, can be trusted.
@@ -89,14 +89,14 @@ class DirectoryStorage(KVStorage):
             NotADirectoryError: a link or a file stands in its place.
             OSError: it can't be opened.
         """
-        with suppress(FileNotFoundError), open_directory(self._root, self._name):
+        with suppress(FileNotFoundError), self._place.open(self._name):
             pass
 
     def find(self, key: str) -> CompiledProgram | None:
         """Give the program of that key; see `KVStorage.find`."""
         check_key(key)
         try:
-            shard = descend(self._root, self._name, shard_name(key))
+            shard = self._place.descend(self._name, shard_name(key))
             try:
                 return self._read(shard, key)
             finally:
@@ -169,7 +169,7 @@ class DirectoryStorage(KVStorage):
             OSError: a file can't be removed.
         """
         self._check_writable()
-        with suppress(FileNotFoundError), open_directory(self._root, self._name) as storage:
+        with suppress(FileNotFoundError), self._place.open(self._name) as storage:
             for name in list_shards(storage):
                 with suppress(FileNotFoundError), self._open_shard(name) as shard:
                     _remove_own_files(shard)
@@ -182,7 +182,7 @@ class DirectoryStorage(KVStorage):
     def keys(self) -> Iterator[str]:
         """Give the keys of the programs that are here now."""
         try:
-            with open_directory(self._root, self._name) as storage:
+            with self._place.open(self._name) as storage:
                 shards = list_shards(storage)
         except FileNotFoundError:
             return
@@ -191,7 +191,7 @@ class DirectoryStorage(KVStorage):
                 yield from [file.key for file in list_files(shard) if not file.temporary]
 
     def _open_shard(self, name: str, *, create: bool = False) -> AbstractContextManager[int]:
-        return open_directory(self._root, self._name, name, create=create)
+        return self._place.open(self._name, name, create=create)
 
     def _check_writable(self) -> None:
         if not self.writable:
@@ -200,7 +200,8 @@ class DirectoryStorage(KVStorage):
     def _read(self, shard: int, key: str) -> CompiledProgram | None:
         name = entry_name(key)
         data, status = read_regular_file(name, shard)
-        path = f"{self._root}/{self._name}/{shard_name(key)}/{name}"
+        path = f"{self}/{shard_name(key)}/{name}"
+        check_private(status, path, trust=self._place.trust)
         try:
             program = _decode(data, path, key)
         except UnknownVersionError as error:
@@ -250,10 +251,13 @@ class DirectoryStorageFactory(KVStorageFactory):
         max_size: the size in bytes that all storages together are kept within; 0 is unlimited.
         read_only: whether nothing may be written or touched.
         lock_timeout: how long an insert waits for another process's, in seconds.
+        trust: who may own the directory and what is below, or write to it, beside this user;
+            where nothing is written, root may too.
 
     Attributes:
         root: the cache directory, absolute.
         directory: the part of it that the library writes in: that of the format version.
+        place: the same, with who is trusted there.
     """
 
     def __init__(
@@ -263,28 +267,35 @@ class DirectoryStorageFactory(KVStorageFactory):
         *,
         read_only: bool = False,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+        trust: Trust = OWN_ONLY,
     ) -> None:
         self.root = Path(os.path.abspath(root))
         self.directory = self.root / FORMAT_DIRECTORY
         self.state_directory = None if read_only else self.directory
+        trust = trust.with_root() if read_only else trust
+        self.place = Place(str(self.root), (FORMAT_DIRECTORY,), trust)
         self._read_only = read_only
-        self._usage = Usage(str(self.directory), max_size, lock_timeout)
+        self._usage = Usage(self.place, max_size, lock_timeout)
 
     def __str__(self) -> str:
         """Give the path."""
         return str(self.directory)
 
+    def state_place(self) -> Place | None:
+        """Give where state is kept; see `KVStorageFactory.state_place`."""
+        return None if self._read_only else self.place
+
     def create_storage(self, name: str) -> DirectoryStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
-        return DirectoryStorage(str(self.directory), name, self._usage, read_only=self._read_only)
+        return DirectoryStorage(self.place, name, self._usage, read_only=self._read_only)
 
     def names(self) -> list[str]:
         """Give the names of the storages that have been written to, sorted."""
-        return sorted(name for name, _ in list_storages(str(self.directory)))
+        return sorted(name for name, _ in list_storages(self.place))
 
     def total_size(self) -> int:
         """Give what the programs of all storages take, in bytes, counted file by file."""
-        return sum(file.size for _, _, file in walk(str(self.directory)) if not file.temporary)
+        return sum(file.size for _, _, file in walk(self.place) if not file.temporary)
 
     def collect_garbage(self) -> GarbageReport:
         """Remove what dead processes left half written, and what is over ``max_size``.

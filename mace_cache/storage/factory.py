@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.storage.base import KVStorageFactory
@@ -18,6 +19,7 @@ from mace_cache.storage.memory import MemoryStorageFactory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mace_cache._directories import Place
     from mace_cache.storage.base import KVStorage
 
 __all__ = ["MAKERS", "ConfigKVStorageFactory", "choose_factory"]
@@ -58,6 +60,10 @@ class ConfigKVStorageFactory(KVStorageFactory):
     def __str__(self) -> str:
         """Name the place."""
         return str(self.made)
+
+    def state_place(self) -> Place | None:
+        """Give where state is kept; see `KVStorageFactory.state_place`."""
+        return self.made.state_place()
 
     def create_storage(self, name: str) -> KVStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
@@ -109,6 +115,7 @@ def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
         settings.max_size,
         read_only=settings.read_only,
         lock_timeout=settings.lock_timeout,
+        trust=settings.trust,
     )
 
 
@@ -116,7 +123,12 @@ def _make_file(path: str, settings: Settings) -> KVStorageFactory:
     from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
     make = FileStorageFactory if path.endswith("/") else FileStorageFactory.for_file
-    return make(path, read_only=settings.read_only, lock_timeout=settings.lock_timeout)
+    return make(
+        path,
+        read_only=settings.read_only,
+        lock_timeout=settings.lock_timeout,
+        trust=settings.trust,
+    )
 
 
 def _make_memory(location: str, settings: Settings) -> KVStorageFactory:  # noqa: ARG001 (as others)
@@ -167,6 +179,8 @@ def choose_factory(
         raise ConfigurationError(given[1], places[given[1]], f"one place, and {given[0]} is given")
     if settings.disabled:
         return None, "caching is switched off (MACE_CACHE_DISABLE)"
+    if elevated := elevated_rights():
+        return None, f"{elevated}: caching is off"
     if settings.record is None:
         return _choose(settings, cache_full_path, url, storage_factory)
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
@@ -192,7 +206,10 @@ def _choose(
         from mace_cache.storage.file import FileStorageFactory  # noqa: PLC0415 (few starts need it)
 
         factory = FileStorageFactory.for_file(
-            cache_full_path, read_only=settings.read_only, lock_timeout=settings.lock_timeout
+            cache_full_path,
+            read_only=settings.read_only,
+            lock_timeout=settings.lock_timeout,
+            trust=settings.trust,
         )
         return factory, ""
     if url is None and settings.directory is None:

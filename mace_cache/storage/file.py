@@ -14,14 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import (
-    check_private,
-    private_directory,
-    publish,
-    read_regular_file,
-    tolerant_unlink,
-)
+from mace_cache._directories import Place, private_directory, refuse_as_root
+from mace_cache._filesystem import publish, read_regular_file, tolerant_unlink
 from mace_cache._locking import file_lock
+from mace_cache._trust import OWN_ONLY, Trust, check_private
 from mace_cache.config import DEFAULT_LOCK_TIMEOUT
 from mace_cache.container import Bundle, encode
 from mace_cache.container.structures import MAGIC
@@ -56,13 +52,21 @@ class FileStorage(KVStorage):
         read_only: whether nothing may be written.
         lock_timeout: how long a write waits for another process's, in seconds; after it the file is
             written all the same, and what the other one writes may be lost.
+        trust: who may own the file or write to it, beside this user.
     """
 
     def __init__(
-        self, path: Path, name: str, *, read_only: bool = False, lock_timeout: float
+        self,
+        path: Path,
+        name: str,
+        *,
+        read_only: bool = False,
+        lock_timeout: float,
+        trust: Trust = OWN_ONLY,
     ) -> None:
         check_name(name)
         self._path = path
+        self._trust = trust
         self._name = name
         self._lock_path = f"{path}.lock"
         self._lock_timeout = lock_timeout
@@ -86,7 +90,7 @@ class FileStorage(KVStorage):
         """
         with self._lock:
             try:
-                stored = self._own(_read(self._path))
+                stored = self._own(_read(self._path, self._trust))
             except UnknownVersionError as error:
                 logger.debug("%s: it counts as empty", error)
                 stored = {}
@@ -142,12 +146,15 @@ class FileStorage(KVStorage):
 
         Raises:
             FileExistsError: it is no MCLP file, or one of a newer release: it is left alone.
+            PermissionError: another user owns it or can write to it, or this is root and its
+                directory another user's.
             OSError: the file can't be written.
         """
         with self._lock:
             if not self._unwritten:
                 return
-            private_directory(self._path.parent)
+            private_directory(self._path.parent, self._trust)
+            refuse_as_root(self._path.parent, self._trust)
             with file_lock(self._lock_path, self._lock_timeout):
                 programs = [*self._read_to_replace(), *self._unwritten.values()]
                 merged = {(program.fingerprint, program.key): program for program in programs}
@@ -187,7 +194,7 @@ class FileStorage(KVStorage):
 
     def _read_to_replace(self) -> list[CompiledProgram]:
         try:
-            return _read(self._path)
+            return _read(self._path, self._trust)
         except UnknownVersionError as error:
             message = f"{error.reason}, so it is left alone"
             raise FileExistsError(errno.EEXIST, message, str(self._path)) from error
@@ -198,12 +205,12 @@ class FileStorage(KVStorage):
     def _remove_damaged(self) -> None:
         with file_lock(self._lock_path, self._lock_timeout):
             try:
-                _read(self._path)  # Another process may have replaced it since.
+                _read(self._path, self._trust)  # Another process may have replaced it since.
             except DamagedFileError:
                 tolerant_unlink(self._path)
 
 
-def _read(path: Path) -> list[CompiledProgram]:
+def _read(path: Path, trust: Trust) -> list[CompiledProgram]:
     try:
         data, status = read_regular_file(path)
     except FileNotFoundError:
@@ -213,7 +220,7 @@ def _read(path: Path) -> list[CompiledProgram]:
     if not data.startswith(MAGIC):
         message = "it is no MCLP file, so it is left alone"
         raise FileExistsError(errno.EEXIST, message, str(path))
-    check_private(status, path)
+    check_private(status, path, trust=trust)
     return list(Bundle(data, str(path)).programs())
 
 
@@ -224,6 +231,8 @@ class FileStorageFactory(KVStorageFactory):
         directory: where the files lie; made, private, with the first flush.
         read_only: whether nothing may be written.
         lock_timeout: how long a flush waits for another process's, in seconds.
+        trust: who may own a file or write to it, beside this user; where nothing is written, root
+            may too.
     """
 
     def __init__(
@@ -232,8 +241,10 @@ class FileStorageFactory(KVStorageFactory):
         *,
         read_only: bool = False,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+        trust: Trust = OWN_ONLY,
     ) -> None:
         self.directory = Path(os.path.abspath(directory))
+        self._trust = trust.with_root() if read_only else trust
         self.state_directory = None if read_only else self.directory / "state"
         self._read_only = read_only
         self._lock_timeout = lock_timeout
@@ -244,6 +255,7 @@ class FileStorageFactory(KVStorageFactory):
         *,
         read_only: bool = False,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+        trust: Trust = OWN_ONLY,
     ) -> OneFileStorageFactory:
         """Make a factory whose storages share one file, as MACE's ``SetOpenCLCacheFullPath`` does.
 
@@ -251,12 +263,19 @@ class FileStorageFactory(KVStorageFactory):
             path: the file; it need not exist.
             read_only: whether nothing may be written.
             lock_timeout: how long a flush waits for another process's, in seconds.
+            trust: who may own the file or write to it; as for all `FileStorageFactory`.
         """
-        return OneFileStorageFactory(path, read_only=read_only, lock_timeout=lock_timeout)
+        return OneFileStorageFactory(
+            path, read_only=read_only, lock_timeout=lock_timeout, trust=trust
+        )
 
     def __str__(self) -> str:
         """Give the path."""
         return str(self.directory)
+
+    def state_place(self) -> Place | None:
+        """Give where state is kept; see `KVStorageFactory.state_place`."""
+        return None if self._read_only else Place(str(self.directory), ("state",), self._trust)
 
     def create_storage(self, name: str) -> FileStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
@@ -265,6 +284,7 @@ class FileStorageFactory(KVStorageFactory):
             name,
             read_only=self._read_only,
             lock_timeout=self._lock_timeout,
+            trust=self._trust,
         )
 
     def names(self) -> list[str]:
@@ -290,9 +310,15 @@ class OneFileStorageFactory(KVStorageFactory):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, read_only: bool, lock_timeout: float
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool,
+        lock_timeout: float,
+        trust: Trust,
     ) -> None:
         self.path = Path(os.path.abspath(path))
+        self._trust = trust.with_root() if read_only else trust
         self.state_directory = None if read_only else Path(f"{self.path}.state")
         self._read_only = read_only
         self._lock_timeout = lock_timeout
@@ -301,14 +327,24 @@ class OneFileStorageFactory(KVStorageFactory):
         """Give the path."""
         return str(self.path)
 
+    def state_place(self) -> Place | None:
+        """Give where state is kept; see `KVStorageFactory.state_place`."""
+        return None if self._read_only else Place(f"{self.path}.state", trust=self._trust)
+
     def create_storage(self, name: str) -> FileStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
         return FileStorage(
-            self.path, name, read_only=self._read_only, lock_timeout=self._lock_timeout
+            self.path,
+            name,
+            read_only=self._read_only,
+            lock_timeout=self._lock_timeout,
+            trust=self._trust,
         )
 
     def names(self) -> list[str]:
         """Give the names of the storages that have programs in the file, sorted."""
         with suppress(DamagedFileError):
-            return sorted({storage_name(program.fingerprint) for program in _read(self.path)})
+            return sorted(
+                {storage_name(program.fingerprint) for program in _read(self.path, self._trust)}
+            )
         return []

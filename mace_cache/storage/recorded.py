@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from mace_cache.program import CompiledProgram
 
-__all__ = ["Note", "RecordedStorage", "RecordedStorageFactory", "read_notes"]
+__all__ = ["Note", "RecordedStorage", "RecordedStorageFactory", "parse_note", "read_notes"]
 
 _NOTES = "notes"
+_KINDS = {"storage": str, "place": str, "writable": bool, "flushed": bool, "programs": dict}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,24 @@ def read_notes(directory: str | os.PathLike[str]) -> list[Note]:
         for item in listing:
             data, status = read_regular_file(item.path)
             found.append((status.st_mtime_ns, data))
-    return [Note(**json.loads(data)) for _, data in sorted(found)]
+    notes = [parse_note(data) for _, data in sorted(found)]
+    return [note for note in notes if note is not None]
+
+
+def parse_note(data: bytes) -> Note | None:
+    """Give what a file notes; None where it is no note, as what a killed process leaves."""
+    try:
+        members = json.loads(data)
+        kinds = {name: type(value) for name, value in members.items()}
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    if kinds != _KINDS or not all(map(_is_size, members["programs"].values())):
+        return None
+    return Note(**members)
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 0)
 
 
 class RecordedStorage(KVStorage):

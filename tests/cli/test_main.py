@@ -27,6 +27,7 @@ COMMANDS = (
     "clear",
     "gc",
     "inspect",
+    "doctor",
 )
 
 
@@ -83,7 +84,7 @@ def test_a_directory_that_others_can_write_to(store: Store, arguments: list[str]
     store.insert(make_program("add"))
     (store.directory / "v1").chmod(0o777)
     complaint = one_line(run(*arguments), code=1)
-    assert f"{store.directory}/v1: another user" in complaint
+    assert f"{store.directory}/v1: any other user can write to it" in complaint
 
 
 @pytest.mark.parametrize("command", [["list"], ["clear", "--yes"], ["stats"], ["gc"]])

@@ -102,8 +102,8 @@ def test_clear_removes_programs_and_says_how_many(store: Store) -> None:
     size = sum(path.stat().st_size for path in paths)
     foreign = paths[0].parent / "mine.txt"
     foreign.write_text("mine")
-    Rejections(store.directory / "v1" / f"{STORAGE}.rejections").count()
-    mark(str(store.directory / "v1"), note_name(STORAGE, make_program("add")))
+    Rejections(store.factory.place, STORAGE).count()
+    mark(store.factory.place, note_name(STORAGE, make_program("add")))
     statistics = count(store)
     cleared = run("clear", "--yes")
     assert cleared.code == 0
@@ -120,7 +120,7 @@ def test_clear_of_one_device(store: Store) -> None:
     path = store.insert(make_program("add"))
     other = store.insert(make_program("mul", OTHER_FINGERPRINT))
     for name in (STORAGE, OTHER_STORAGE):
-        Rejections(store.directory / "v1" / f"{name}.rejections").count()
+        Rejections(store.factory.place, name).count()
     size = other.stat().st_size
     cleared = run("clear", "--device", OTHER_STORAGE[:-3], "--yes", "--json")
     assert cleared.json == {
@@ -138,7 +138,7 @@ def test_clear_of_one_device(store: Store) -> None:
 def test_clear_ends_a_step_aside_without_programs(store: Store) -> None:
     """A driver that rejected everything has an empty storage: its note goes all the same."""
     note = store.directory / "v1" / f"{STORAGE}.rejections"
-    Rejections(note).count()
+    Rejections(store.factory.place, STORAGE).count()
     assert run("clear", "--device", STORAGE, "--yes").code == 0
     assert not note.exists()
 

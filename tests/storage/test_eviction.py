@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from mace_cache._directories import Place
+
 SIZE = len(encode([make_program()]))
 
 
@@ -108,10 +110,10 @@ def test_most_inserts_list_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The files are listed once for many inserts, so the cost doesn't grow with their number."""
     sweeps = 0
 
-    def counting(root: str) -> object:
+    def counting(place: Place) -> object:
         nonlocal sweeps
         sweeps += 1
-        return walk(root)
+        return walk(place)
 
     monkeypatch.setattr("mace_cache.storage._usage.walk", counting)
     storage = open_storage(DirectoryStorageFactory(tmp_path, max_size=100 * SIZE))
