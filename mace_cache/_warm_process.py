@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["WorkerDiedError", "WorkerProcess", "cores", "has_interpreter"]
+__all__ = ["READY", "WorkerDiedError", "WorkerProcess", "cores", "has_interpreter"]
 
 _SHOWN_OF_ITS_OUTPUT = 2000
+_SHOWN = 80  # bytes of an answer
+READY = b"mace-cache worker\n"
 
 # The worker's modules are found where this process finds them, and nowhere else: ``python -m``
 # would look in the working directory first, and not in a path that a script has added.
@@ -51,6 +53,8 @@ class WorkerProcess:
         import subprocess  # noqa: PLC0415 (where no worker is worth its start)
         import tempfile  # noqa: PLC0415 (as above)
 
+        # A site's own start-up code may print before it is ready.
+        self._is_ready = arguments is not None
         arguments = arguments or ["-c", _START.format(path=sys.path)]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         try:
@@ -76,11 +80,18 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
+            while not self._is_ready and answer:
+                self._is_ready = answer == READY
+                answer = self._process.stdout.readline()
         except OSError:
             answer = b""
         if not answer.endswith(b"\n"):
             raise WorkerDiedError(self._how_it_ended())
-        return json.loads(answer)
+        try:
+            return json.loads(answer)
+        except ValueError:
+            self._process.kill()
+            raise WorkerDiedError(f"a worker answered {answer[:_SHOWN]!r}") from None
 
     def kill(self) -> None:
         """Have the process end; another thread may be waiting for its answer."""

@@ -15,6 +15,7 @@ from typing import Any
 import pyopencl as cl
 
 from mace_cache import opencl
+from mace_cache._warm_process import READY
 from mace_cache.cache import ProgramCache
 from mace_cache.errors import BinaryRejectedError, FingerprintError
 from mace_cache.explanation import Explanation, Origin
@@ -30,6 +31,7 @@ def main() -> None:
     # Drivers and their compilers write to the standard output as they like.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    answers.write(READY.decode())
     worker = _Worker()
     for line in sys.stdin:
         message = json.loads(line)
@@ -123,7 +125,8 @@ def _use(
     if explanation.key:
         for launch in task["launches"]:
             launch_once(program, queue, _launch(launch))
-        cache.close()  # a flush would do, but not in a rehearsal
+        cache._unwritten.flush()  # noqa: SLF001 (a rehearsal itself would wait for the exit)
+        cache.close()
     return program, explanation
 
 

@@ -255,7 +255,8 @@ class ProgramCache:
             until its build begins.
         """
         request = make_request(context, source, options, devices)
-        return self._background.submit(partial(self._builder.build, request))
+        # It holds the cache, which would be finished before what is built is stored.
+        return self._background.submit(lambda: self._builder.build(request))
 
     def execute(
         self,
@@ -346,7 +347,7 @@ class ProgramCache:
     def flush(self) -> None:
         """Harvest the programs that wait for it, and write all that isn't written yet.
 
-        In a rehearsal (``mace-cache record``) it does nothing: more launches may come.
+        In a rehearsal (``mace-cache record``) that waits for the exit: more launches may come.
         """
         if self.settings.record is None:
             self._unwritten.flush()
@@ -354,7 +355,7 @@ class ProgramCache:
     def close(self) -> None:
         """Wait for what `build_async` has begun, flush, and let go of the programs in memory."""
         self._background.wait()
-        self._unwritten.flush()
+        self.flush()
         if self._unwritten.guard is not None:
             self._unwritten.guard.close()
         self._resident.clear()

@@ -54,8 +54,10 @@ def build_many(
         pyopencl.Error: a source doesn't build.
         ConfigurationError: *jobs* is less than one.
     """
-    if jobs is not None and jobs < 1:
-        raise ConfigurationError("jobs", jobs, "at least one process")
+    if jobs is not None and not _is_number_of_processes(jobs):
+        raise ConfigurationError("jobs", jobs, "a number of processes, at least one")
+    if isinstance(requests, str | bytes):
+        raise ConfigurationError("requests", requests[:20], "a sequence of sources")
     asked = [_make_request(context, request) for request in requests]
     identities = [_identity(request) for request in asked]
     first = {identity: number for number, identity in reversed([*enumerate(identities)])}
@@ -76,8 +78,16 @@ def build_many(
     ]
 
 
+def _is_number_of_processes(jobs: object) -> bool:
+    return isinstance(jobs, int) and jobs >= 1
+
+
 def _make_request(context: cl.Context, asked: Any) -> BuildRequest:
-    stated = ProgramRequest(asked) if isinstance(asked, str | bytes) else ProgramRequest(*asked)
+    try:
+        stated = ProgramRequest(asked) if isinstance(asked, str | bytes) else ProgramRequest(*asked)
+    except TypeError:
+        expected = "a source, or a tuple of source and options"
+        raise ConfigurationError("requests", asked, expected) from None
     return make_request(context, stated.source, stated.options, None)
 
 

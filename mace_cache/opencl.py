@@ -197,7 +197,7 @@ def kernel_names(program: cl.Program) -> tuple[str, ...]:
     """Give the names of a program's kernels, or none where the driver doesn't tell."""
     try:
         names = str(program.get_info(cl.program_info.KERNEL_NAMES))
-    except cl.Error:
+    except (cl.Error, UnicodeDecodeError):
         return ()
     return tuple(name for name in names.split(";") if name)
 

@@ -8,10 +8,12 @@ import math
 import os
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mace_cache._report import warn_once
+from mace_cache.harvest._exit import leave_driver_alone_at_exit
 from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.statistics import Counts, StatisticsFile
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Unwritten"]
 
 logger = logging.getLogger(__name__)
+
+_exit_began: float | None = None
 
 _WRITE_AFTER = 0.1  # seconds: of programs built one after the other, several are written at once
 
@@ -116,37 +120,63 @@ class Unwritten:
             multiprocessing.Finalize(None, self.finish, (math.inf,), exitpriority=0)
 
     def finish(self, seconds: float) -> None:
-        """Write it all at the end of the process.
+        """Write it all at the end of the process, or of the cache.
 
         Args:
-            seconds: how long that may take; what isn't harvested by then is lost.
+            seconds: how long that may take; what isn't harvested by then is lost. At the end of the
+                process it is counted from the first cache that is finished.
         """
         if not self._is_mine():
             return
         if self.guard is not None:
             self.guard.settle()
             self.guard.close()
-        if self._soon.finish(seconds) and self._quiet.finish(seconds):
-            self.flush()
+        until = _end_of_exit(seconds)
+        # In one of these threads a collection has come to this, and nobody can be waited for.
+        own = self._soon.is_here() or self._quiet.is_here()
+        idle = own or (
+            self._soon.finish(until - time.monotonic())
+            and self._quiet.finish(until - time.monotonic())
+        )
+        if idle and self._flush(until):
+            return
+        warn_once(
+            logger, "exit", "programs were not all stored within %g s: exiting without", seconds
+        )
+        self._write()
+        if _exit_began is not None:
+            self._leave_driver_if_busy()
         else:
-            logger.warning("programs were not all stored within %g s: exiting without", seconds)
-            self._write()
+            atexit.register(self._leave_driver_if_busy)
+
+    def _leave_driver_if_busy(self) -> None:
+        if not (self._soon.is_idle() and self._quiet.is_idle()):
+            leave_driver_alone_at_exit()
 
     def flush(self) -> None:
         """Write it all. A fault goes no further than a warning: at exit there is nobody to tell."""
-        if not self._is_mine():
-            return
-        with self._flushing:
+        if self._is_mine():
+            self._flush(math.inf)
+
+    def _flush(self, until: float) -> bool:
+        """Write what can be begun until then; whether that was all."""
+        patience = until - time.monotonic()
+        if not self._flushing.acquire(timeout=min(max(patience, 0), threading.TIMEOUT_MAX)):
+            return False
+        try:
             self._soon.cancel()
             self._quiet.cancel()
             with _running(self._when_all_is_written, self._when_fetched_are_written):
-                try:
-                    if self.guard is not None:
-                        self.guard.settle()
-                    self._pending.flush()
-                except Exception as error:  # noqa: BLE001 (see the docstring)
-                    warn_once(logger, "flush", "programs could not be harvested (%r)", error)
+                if self.guard is not None:
+                    self.guard.settle()
+                done = self._pending.flush(until)
                 self._write()
+        except Exception as error:  # noqa: BLE001 (see `flush`)
+            warn_once(logger, "flush", "programs could not be harvested (%r)", error)
+            return True
+        finally:
+            self._flushing.release()
+        return done
 
     def _write_fetched(self) -> None:
         with self._flushing, _running(self._when_fetched_are_written):
@@ -177,6 +207,15 @@ class Unwritten:
             self._statistics.append(self.counts.take())
         except (OSError, ValueError) as error:  # a path can hold what no path may
             logger.debug("%s can't be written (%s)", self._statistics.path, error)
+
+
+def _end_of_exit(seconds: float) -> float:
+    """Give the time until which a cache may be finished, in seconds of `time.monotonic`."""
+    global _exit_began  # noqa: PLW0603 (a process ends once)
+    if threading.main_thread().is_alive():
+        return time.monotonic() + seconds
+    _exit_began = _exit_began or time.monotonic()
+    return _exit_began + seconds
 
 
 @contextmanager

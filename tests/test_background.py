@@ -170,3 +170,13 @@ def test_the_interpreter_ends_cleanly(how: str) -> None:
     said = run_child(LEAVE, how, time.time_ns() % 2**31).splitlines()
     expected = "built" if how == "close" else "cancelled"
     assert said == ["0 built", f"1 {expected}", f"2 {expected}"]
+
+
+def test_a_cache_that_nothing_else_holds(context: cl.Context, cache_directory: Path) -> None:
+    """What it builds is stored nevertheless."""
+    program = ProgramCache().build_async(context, make_source("held by its build")).result()
+    assert scale(program) == 2
+    until = time.monotonic() + 60
+    while not entries(cache_directory):
+        assert time.monotonic() < until
+        time.sleep(0.01)

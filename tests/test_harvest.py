@@ -22,10 +22,11 @@ from mace_cache._report import forget_reported
 from mace_cache.container import encode
 from mace_cache.errors import ConfigurationError
 from mace_cache.fingerprint import DeviceFingerprint, fingerprint
-from mace_cache.harvest import nvidia
+from mace_cache.harvest import finalise, nvidia
 from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.harvest.quiet import QuietMoment
+from mace_cache.tiers import Tiers
 from tests.helpers import (
     REPOSITORY,
     FakeFactory,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyopencl as cl
+
+    from mace_cache.program import CompiledProgram
 
 SOURCE = make_source("harvest")
 _PATIENCE = 60.0  # seconds for what takes a moment on an idle machine
@@ -460,6 +463,104 @@ def test_an_exit_is_not_held_up(
     assert len(entries(cache_directory)) == 1
 
 
+def test_several_caches_share_the_time_of_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left for the second is what the first hasn't used."""
+    monkeypatch.setattr(unwritten, "_exit_began", None)
+    assert unwritten._end_of_exit(60.0) > time.monotonic() + 59.0
+    assert unwritten._exit_began is None, "the process goes on"
+    ended = threading.Thread()
+    monkeypatch.setattr(threading, "main_thread", lambda: ended)
+    first, second = unwritten._end_of_exit(60.0), unwritten._end_of_exit(60.0)
+    assert first == second
+
+
+def test_a_flush_elsewhere_does_not_hold_up_an_exit(context: cl.Context) -> None:
+    """Another thread is at it, and takes longer than there is."""
+    cache = ProgramCache(harvest_after=3600)
+    cache.build(context, SOURCE)
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with cache._unwritten._flushing:
+            begun.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait()
+    assert not cache._unwritten._flush(time.monotonic() + 0.05)
+    end.set()
+    thread.join()
+    cache.close()
+
+
+def test_a_cache_collected_in_its_own_thread(
+    context: cl.Context, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes may be the one that a collection happens in: it waits for nobody."""
+    insert = Tiers.insert
+    cache = ProgramCache(harvest="eager", harvest_after=3600)
+
+    def collect(tiers: Tiers, program: CompiledProgram) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            cache._unwritten.prove_later()  # something is left for the other thread
+            cache._unwritten.finish(60.0)
+        insert(tiers, program)
+
+    monkeypatch.setattr(Tiers, "insert", collect)
+    began = time.monotonic()
+    cache.build(context, SOURCE)
+    wait_for(lambda: entries(cache_directory))
+    assert time.monotonic() - began < _PATIENCE
+    cache.close()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_flush_goes_on_with_the_next(
+    context: cl.Context,
+    cache_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt: type[BaseException],
+) -> None:
+    """Ctrl-C in a harvest takes no program away: whoever flushes next has all of them."""
+    fetch = opencl.fetch_binaries
+    interrupts = [interrupt()]
+
+    def interrupted(program: cl.Program, devices: Sequence[cl.Device]) -> list[bytes]:
+        if interrupts:
+            raise interrupts.pop()
+        return fetch(program, devices)
+
+    cache = ProgramCache()
+    for number in range(3):
+        cache.build(context, make_source(f"interrupted {number}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(opencl, "fetch_binaries", interrupted)
+        with pytest.raises(interrupt):
+            cache.close()
+        cache.close()
+    assert len(entries(cache_directory)) == 3
+
+
+def test_a_fault_of_one_program_is_its_own(
+    context: cl.Context, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a driver answers about one, the others are stored."""
+    faults = [ValueError("a driver's nonsense")]
+    names = opencl.kernel_names
+
+    def faulty(program: cl.Program) -> tuple[str, ...]:
+        if faults:
+            raise faults.pop()
+        return names(program)
+
+    monkeypatch.setattr(opencl, "kernel_names", faulty)
+    with ProgramCache() as cache:
+        for number in range(3):
+            cache.build(context, make_source(f"faulty {number}"))
+    assert len(entries(cache_directory)) == 2
+
+
 _FORKED = """
 import os, sys, threading, warnings
 from pathlib import Path
@@ -516,6 +617,7 @@ def finalising(monkeypatch: pytest.MonkeyPatch) -> list[bytes | None]:
     answers: list[bytes | None] = []
     monkeypatch.setattr(request, "fingerprint", as_nvidia)
     monkeypatch.setattr(nvidia, "is_ptx", lambda _binary: True)
+    monkeypatch.setattr(finalise, "_NATIVE", b"what no binary begins with")
     monkeypatch.setattr(nvidia, "finalise_all", lambda _texts, _device: [answers.pop()])
     return answers
 

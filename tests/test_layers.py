@@ -34,7 +34,7 @@ FLOORS = {
     """,
     "the cache": """
         _trial_process guard tiers request resident records loading
-        harvest harvest.policy harvest.quiet harvest.sameness harvest.nvidia
+        harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
         building background _source_worker _helping _crew _misses many cache

@@ -446,8 +446,8 @@ def test_rejected_binaries_are_rebuilt(
     assert origins(cache, programs) == [Origin.SOURCE] * 4
 
 
-@pytest.mark.parametrize("jobs", [0, -2])
-def test_no_jobs(cache: ProgramCache, context: cl.Context, jobs: int) -> None:
+@pytest.mark.parametrize("jobs", [0, -2, 1.5, "2"])
+def test_no_jobs(cache: ProgramCache, context: cl.Context, jobs: Any) -> None:
     """Nobody could do the work."""
     with pytest.raises(ConfigurationError, match="jobs="):
         cache.build_many(context, [], jobs)
@@ -481,3 +481,29 @@ def test_32_threads_at_once(context: cl.Context, cache: ProgramCache) -> None:
 
     with ThreadPoolExecutor(32) as pool:
         assert list(pool.map(hammer, range(32))) == [[3, 4, 5, 6, 7, 8]] * 32
+
+
+@pytest.mark.parametrize("requests", ["kernel void f() { }", [("a", "b", "c")], [1], [None]])
+def test_what_is_no_request(cache: ProgramCache, context: cl.Context, requests: Any) -> None:
+    """A source in the place of many, and what is none."""
+    with pytest.raises(ConfigurationError, match="requests"):
+        cache.build_many(context, requests)
+
+
+def test_a_worker_that_starts_with_a_greeting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site's own start-up code may print: what it says is no answer."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello')\nprint('{}')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = WorkerProcess()
+    assert all(set(device) == {"name", "problem"} for device in worker.ask(None))
+    worker.close()
+
+
+def test_a_worker_that_answers_nonsense() -> None:
+    """It counts as dead."""
+    worker = WorkerProcess(["-c", "input(); print('hello', flush=True); input()"])
+    with pytest.raises(WorkerDiedError, match="hello"):
+        worker.ask(None)
+    worker.close()

@@ -28,6 +28,8 @@ __all__ = ["Harvested", "can_be_finalised", "finalise"]
 
 logger = logging.getLogger(__name__)
 
+_NATIVE = b"\x7fELF"
+
 
 class Harvested(NamedTuple):
     """A program whose binary for one fingerprint has been fetched, or was stored already.
@@ -53,6 +55,8 @@ class Harvested(NamedTuple):
 def can_be_finalised(harvested: Harvested) -> bool:
     """Whether a driver would compile this binary again at its load."""
     if harvested.tiers.fingerprint.family != "nvidia" or harvested.stored.final:
+        return False
+    if bytes(harvested.stored.binary[: len(_NATIVE)]) == _NATIVE:  # as nearly always
         return False
     from mace_cache.harvest.nvidia import is_ptx  # noqa: PLC0415 (only with such a device)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 import pyopencl as cl
 
@@ -15,11 +17,17 @@ from mace_cache.harvest.finalise import Harvested, can_be_finalised, finalise
 from mace_cache.program import CompiledProgram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from mace_cache.request import WantedProgram
+
+    _Waiting = tuple[cl.Program, WantedProgram, float]
 
 __all__ = ["PendingHarvest", "fetch"]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> list[Harvested]:
@@ -68,7 +76,7 @@ class PendingHarvest:
     """Built programs whose binaries are to be taken, written and finalised."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, ...], tuple[cl.Program, WantedProgram, float]] = {}
+        self._waiting: dict[tuple[str, ...], _Waiting] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
         self._lock = threading.RLock()  # a collection inside it may flush
@@ -96,26 +104,60 @@ class PendingHarvest:
         Returns:
             Whether some of it waits for `flush`, to be finalised.
         """
-        with self._lock:
-            unwritten, self._unwritten = self._unwritten, []
-        for harvested in unwritten:
-            if harvested.tiers.needs(harvested.stored.key):
-                harvested.tiers.insert(harvested.stored)
-                if can_be_finalised(harvested):
-                    self.finalise_later(harvested)
+        while (harvested := self._take(self._unwritten.pop)) is not None:
+            with self._keeping(harvested, self._unwritten.append):
+                if harvested.tiers.needs(harvested.stored.key):
+                    harvested.tiers.insert(harvested.stored)
+                    if can_be_finalised(harvested):
+                        self.finalise_later(harvested)
         return bool(self._unfinalised)
 
-    def flush(self) -> None:
-        """Fetch, write and finalise all that is kept."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for program, wanted, build_seconds in waiting.values():
-            # Fetching takes seconds on some drivers: not for what another process has written.
-            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                self.fetch(program, wanted, build_seconds)
-            self.write()
+    def flush(self, until: float = math.inf) -> bool:
+        """Fetch, write and finalise all that is kept.
+
+        Args:
+            until: when nothing more is begun, in seconds of `time.monotonic`.
+
+        Returns:
+            Whether nothing is left.
+        """
         self.write()
-        with self._lock:
-            unfinalised, self._unfinalised = self._unfinalised, []
-        if unfinalised:
-            finalise(unfinalised)
+        while time.monotonic() < until:
+            item = self._take(self._waiting.popitem)
+            if item is None:
+                break
+            with self._keeping(item, self._put_back):
+                program, wanted, build_seconds = item[1]
+                # Fetching takes seconds on some drivers: not for what another process has written.
+                if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                    self.fetch(program, wanted, build_seconds)
+            self.write()
+        if self._unfinalised and time.monotonic() < until:
+            with self._lock:
+                several, self._unfinalised = self._unfinalised, []
+            with self._keeping(several, self._unfinalised.extend):
+                finalise(several)
+        return not self._waiting and not self._unfinalised
+
+    def _take(self, take: Callable[[], Item]) -> Item | None:
+        with self._lock, suppress(IndexError, KeyError):
+            return take()
+        return None
+
+    def _put_back(self, item: tuple[tuple[str, ...], _Waiting]) -> None:
+        self._waiting.setdefault(*item)
+
+    @contextmanager
+    def _keeping(self, item: Item, put_back: Callable[[Item], None]) -> Iterator[None]:
+        """Work on something that was kept, which an interrupt leaves to whoever flushes next.
+
+        A fault is the program's own: the others are harvested nevertheless.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (see above)
+            warn_once(logger, "flush", "a program could not be stored (%r)", error)
+        except BaseException:  # Ctrl-C, or what a signal's handler raises
+            with self._lock:
+                put_back(item)
+            raise

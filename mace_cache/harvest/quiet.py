@@ -53,6 +53,14 @@ class QuietMoment:
             self._due = None
             self._changed.notify_all()
 
+    def is_here(self) -> bool:
+        """Whether this is the thread that the action runs in."""
+        return self._thread is threading.current_thread()
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs."""
+        return not self._acting
+
     def finish(self, seconds: float) -> bool:
         """Run what waits for a quiet moment now, in its thread.
 
@@ -64,12 +72,14 @@ class QuietMoment:
             its own end.
         """
         with self._changed:
-            if self._thread is threading.current_thread():
+            if self.is_here():
                 return True
             if self._due is not None:
                 self._due = time.monotonic()
                 self._changed.notify_all()
-            return self._changed.wait_for(self._is_done, min(seconds, threading.TIMEOUT_MAX))
+            return self._changed.wait_for(
+                self._is_done, min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+            )
 
     def _start(self) -> None:
         if self._thread is not None:

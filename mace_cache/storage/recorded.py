@@ -56,8 +56,9 @@ def read_notes(directory: str | os.PathLike[str]) -> list[Note]:
     found = []
     with suppress(FileNotFoundError), os.scandir(os.path.join(directory, _NOTES)) as listing:
         for item in listing:
-            data, status = read_regular_file(item.path)
-            found.append((status.st_mtime_ns, data))
+            with suppress(OSError):  # a process that was left running may go on noting
+                data, status = read_regular_file(item.path)
+                found.append((status.st_mtime_ns, data))
     notes = [parse_note(data) for _, data in sorted(found)]
     return [note for note in notes if note is not None]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _pytest.capture import CaptureFixture
 
 # The harm is done between the build and the launches: a flush takes what PoCL has compiled until
-# then, and a cache that is collected is written; an application may ask for an early harvest too.
+# then, and a cache that is closed or collected is written; an application may ask for an early one.
 _APPLICATION = """
 import json, os, signal, sys
 from pathlib import Path
@@ -40,6 +40,7 @@ cache = ProgramCache(**arguments)
 program = cache.build(context, make_source("rehearsed"))
 origin = cache.explain(program).origin.value
 cache.flush()
+cache.close()
 del cache
 before = compiled()
 for local in (1, 2):

@@ -21,6 +21,7 @@ from mace_cache.fingerprint import storage_name
 from mace_cache.storage.directory import DirectoryStorageFactory
 
 START = Path(__file__).with_name("start.py")
+SHORT_EXIT = Path(__file__).with_name("short_exit.py")
 OCLGRIND = "/usr/lib/oclgrind/liboclgrind-rt-icd.so"
 
 
@@ -46,7 +47,7 @@ DEADLY: dict[str, Callable[[bytes], bytes]] = {
     "rusticl": lambda _binary: b"this is no binary of any driver " * 200,
 }
 
-Run = Callable[[str, Path], "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[[str, Path], dict[str, Any]]
 
 
@@ -54,7 +55,7 @@ Start = Callable[[str, Path], dict[str, Any]]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Start the application once on a driver, whose own caches are empty."""
 
-    def run_once(name: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    def run_once(name: str, cache: Path, script: Path = START) -> subprocess.CompletedProcess[str]:
         driver = DRIVERS[name]
         own = tmp_path_factory.mktemp(name)
         vendors = own / "vendors"
@@ -69,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "MESA_SHADER_CACHE_DISABLE": "1",
         }
         return subprocess.run(
-            [sys.executable, "-W", "error", str(START), driver.platform, str(cache)],
+            [sys.executable, "-W", "error", str(script), driver.platform, str(cache)],
             env=environment,
             capture_output=True,
             text=True,
@@ -158,3 +159,11 @@ def test_an_update_that_no_fingerprint_shows_heals(
     assert "INVALID_BINARY" in healed["reasons"][0]
     assert start(new, cache)["origins"] == ["storage", "storage"]
     assert start(old, cache)["origins"] == ["storage", "storage"]
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_an_exit_that_cuts_a_harvest_short(name: str, run: Run, tmp_path: Path) -> None:
+    """The driver is in the middle of it, and the process ends in order nevertheless."""
+    for number in range(3):
+        done = run(name, tmp_path / f"cache {number}", SHORT_EXIT)
+        assert (done.returncode, done.stdout) == (0, "ended\n"), f"{name}: {done.stderr[-3000:]}"
