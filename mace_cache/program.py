@@ -14,7 +14,7 @@ def is_key(text: str) -> bool:
     return len(text) == _KEY_DIGITS and not text.strip("0123456789abcdef")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompiledProgram:
     """One program's binary for one device fingerprint, with what is known of it.
 
@@ -46,6 +46,10 @@ class CompiledProgram:
     created: float = 0.0
     final: bool = False
     proven: bool = field(default=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Name it, without its binary."""
+        return f"<CompiledProgram {self.key}: {len(self.binary)} bytes>"
 
     def count_as_proven(self) -> None:
         """Say that it is proven: for the storage that has just read it."""

@@ -13,7 +13,6 @@ from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.storage.base import KVStorageFactory
-from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def _path(location: str) -> str:
 
 
 def _make_directory(path: str, settings: Settings) -> KVStorageFactory:
+    from mace_cache.storage.directory import DirectoryStorageFactory  # noqa: PLC0415 (the first cache imports it, and no import)
+
     return DirectoryStorageFactory(
         path,
         settings.max_size,
