@@ -65,7 +65,9 @@ def private_directory(path: Path) -> None:
     path = os.path.abspath(path)
     if os.path.isdir(path):
         return
-    private_directory(os.path.dirname(path))
+    parent = os.path.dirname(path)
+    if parent != path:  # else nothing at all can be looked at: making it says why
+        private_directory(parent)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)  # A umask may have taken bits that we need ourselves.

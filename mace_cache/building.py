@@ -203,5 +203,7 @@ def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Mis
         return Missing(str(error))
     except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
         # Where an argument is at fault, pyopencl says so better when it builds.
-        warn_once(logger, f"look up {type(error)}", "a program was not looked up (%r)", error)
+        # One fault of a place fails whatever is tried with it, here and in the tiers: one cause.
+        cause = f"storage {getattr(error, 'errno', None) or type(error)}"
+        warn_once(logger, cause, "a program was not looked up (%r)", error)
         return Missing(f"it could not be looked up ({error!r})")

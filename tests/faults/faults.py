@@ -85,10 +85,7 @@ def try_fault(world: World, fault: Fault) -> Outcome:
     try:
         with world.scene(fault.prepared, fault.kind, fault.driver) as scene:
             fault.prepare(scene)
-            try:
-                processes = list(_processes(scene, fault))
-            finally:
-                fault.mend(scene)
+            processes = list(_processes(scene, fault))
     except Exception as error:  # noqa: BLE001 (a try that can't be made fails, and others go on)
         return Outcome(fault, right=False, hit=False, warned=0, problem=f"not tried: {error!r}")
     problems = [problem for problem, _ in processes if problem]

@@ -13,7 +13,6 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,10 +37,11 @@ CALLS = (
     *("listdir", "close", "urandom", "memfd_create", "geteuid", "truncate", "link"),
 )
 _CANNOT_FAIL = frozenset({"geteuid", "urandom"})
-_CALLERS = ("mace_cache", "filelock", "platformdirs", "tempfile", "genericpath", "posixpath")
+_CALLERS = ("mace_cache", "filelock", "platformdirs", "tempfile")
+_IN_BETWEEN = ("genericpath", "posixpath", "os", "pathlib", "contextlib", __name__)
 
 _count = 0
-_moments: dict[str, list[Callable[[], None]]] = {}
+_moments: dict[str, list[Callable[[], object]]] = {}
 
 
 def calls_made() -> int:
@@ -106,12 +106,20 @@ def _wrapped(
 ) -> Callable[..., Any]:
     def call(*arguments: Any, **named: Any) -> Any:
         global _count  # noqa: PLW0603 (the point of it)
-        if not sys._getframe(1).f_globals.get("__name__", "").startswith(_CALLERS):
+        if not _caller().startswith(_CALLERS):
             return real(*arguments, **named)
         _count += 1
         return act(_count, name, lambda: real(*arguments, **named))
 
     return call
+
+
+def _caller() -> str:
+    """Name the module that calls the operating system, through the standard library or not."""
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_globals.get("__name__", "") in _IN_BETWEEN:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def shift_clock(seconds: float) -> None:
@@ -121,20 +129,32 @@ def shift_clock(seconds: float) -> None:
     time.time_ns = lambda: real_ns() + int(seconds * 1e9)
 
 
-def lower_descriptors(more: int) -> None:
-    """Let so many more files be open than are now."""
-    used = {int(name) for name in os.listdir("/proc/self/fd")}
-    free = [number for number in range(max(used) + more + 2) if number not in used]
-    limit = free[more] if more < len(free) else max(used) + 1
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+def lower_descriptors(more: int, moment: str) -> None:
+    """Let so many more files be open than are at a moment."""
+
+    def lower() -> None:
+        used = {int(name) for name in os.listdir("/proc/self/fd")}
+        free = [number for number in range(max(used) + more + 2) if number not in used]
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[more], hard))
+
+    _at(moment, lower)
+
+
+def _at(moment: str, action: Callable[[], object]) -> None:
+    _moments.setdefault(moment, []).append(action)
 
 
 def remove_tree(directory: str, moment: str) -> None:
     """Remove a directory with all that is in it at a moment."""
-    _moments.setdefault(moment, []).append(lambda: shutil.rmtree(directory, ignore_errors=True))
+    _at(moment, lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
-def wait_for_gate(gate: str, moment: str) -> None:
-    """Wait at a moment until somebody opens a FIFO to write."""
-    _moments.setdefault(moment, []).append(lambda: Path(gate).read_bytes() and None)
+def wait_for_gate(gate: str) -> None:
+    """Wait, when all is built and launched, until nobody has a FIFO open to write any more."""
+
+    def wait() -> None:
+        with open(gate, "rb") as file:
+            file.read()
+
+    _at("launched", wait)

@@ -48,6 +48,10 @@ class Ended(NamedTuple):
         return bool(self.seen) and all(p["origin"] == "storage" for p in self.seen["programs"])
 
     @property
+    def _shown(self) -> str:
+        return " | ".join(self.errors.splitlines()[-3:])
+
+    @property
     def warnings(self) -> int:
         """How many lines there were on the error output."""
         return len(self.errors.splitlines())
@@ -56,10 +60,10 @@ class Ended(NamedTuple):
     def fault(self) -> str:
         """What is wrong with it, apart from where its programs came from."""
         if self.status:
-            return f"ended with {self.status}: {self.errors[-1500:]}"
+            return f"ended with {self.status}: {self._shown}"
         if not self.right:
             return f"a wrong result: {self.seen}"
-        return f"warned more than once: {self.errors[-1500:]}" if self.warnings > 1 else ""
+        return f"warned more than once: {self._shown}" if self.warnings > 1 else ""
 
 
 def read_ended(status: int, output: str, errors: str) -> Ended:

@@ -122,12 +122,11 @@ class World:
         root = Path(tempfile.mkdtemp(dir=self.root / "scenes"))
         scene = self._make_scene(root, kind, driver)
         if template.exists():
-            subprocess.run(["cp", "-a", template, scene.cache], check=True)
+            shutil.copytree(template, scene.cache)
         try:
             yield scene
         finally:
-            subprocess.run(["chmod", "-R", "u+rwx", root], check=False)
-            shutil.rmtree(root)
+            _remove(root)
 
     def _template(self, prepared: str, kind: str, driver: str) -> Path:
         root = self.root / f"{driver}-{kind}-{prepared}"
@@ -159,4 +158,14 @@ class World:
         """End the nurseries and remove everything."""
         for nursery in self._nurseries:
             nursery.close()
-        shutil.rmtree(self.root)
+        _remove(self.root)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, whatever is mounted there or rights have been taken from what is in it."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if Path(line.split()[1]).is_relative_to(directory):
+            subprocess.run(["umount", line.split()[1]], check=True)
+    for path, _, _ in os.walk(directory):
+        os.chmod(path, 0o700)
+    shutil.rmtree(directory)
