@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 from typing import Any, TypedDict
 
@@ -17,9 +18,10 @@ import pyopencl as cl
 import mace_cache
 from tests.faults import harms
 
-__all__ = ["FACTOR", "Orders", "become", "run"]
+__all__ = ["FACTOR", "Orders", "become", "run", "work_for_ever"]
 
 FACTOR = 3
+_FLUSHED, _CLEARED = 0.5, 0.3  # how often, after a program and after all
 SOURCE = """// {tag}
 #include "factor.h"
 kernel void scale(global int *x) {{ x[get_global_id(0)] *= FACTOR; }}
@@ -37,6 +39,7 @@ class Orders(TypedDict, total=False):
         directory: the working directory.
         environment: variables to set, or with None to unset.
         harm: names and arguments of functions in ``harms.py``.
+        for_ever: whether it goes on until it is killed (`work_for_ever`).
         abrupt: whether the process ends without an interpreter's shutdown, after `close`.
     """
 
@@ -47,6 +50,7 @@ class Orders(TypedDict, total=False):
     directory: str
     environment: dict[str, str | None]
     harm: list[list[Any]]
+    for_ever: bool
     abrupt: bool
 
 
@@ -55,33 +59,58 @@ def become(orders: Orders) -> None:
     for name, value in orders.get("environment", {}).items():
         if value is None:
             os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+        else:  # whatever the locale: these are bytes
+            os.environb[name.encode()] = value.encode("utf-8", "surrogateescape")
     os.chdir(orders.get("directory", "/"))
 
 
 def run(orders: Orders) -> None:
-    """Be the application."""
-    (platform,) = [p for p in cl.get_platforms() if orders["platform"] in f"{p.name} {p.version}"]
-    context = cl.Context(platform.get_devices()[:1])
-    queue = cl.CommandQueue(context)
+    """Be the application once."""
+    context, queue = _open(orders)
     for name, *arguments in orders.get("harm", []):
         getattr(harms, name)(*arguments)
     seen = []
     with mace_cache.ProgramCache(**orders["cache"]) as cache:
         harms.reach("opened")
         for tag in orders.get("tags", ["one"]):
-            program = cache.build(context, SOURCE.format(tag=tag), ["-I", orders["include"]])
+            program = _build(cache, context, orders, tag)
             harms.reach("built")
-            explanation = cache.explain(program)
+            told = cache.explain(program)
             right = _launch(queue, program) == [FACTOR] * 4
-            seen.append({"right": right, "origin": explanation.origin.value, "why": str(explanation)})
+            seen.append({"right": right, "origin": told.origin.value, "why": str(told)})
             harms.reach("launched")
     harms.reach("closed")
     sys.stdout.write(json.dumps({"programs": seen, "calls": harms.calls_made()}) + "\n")
     sys.stdout.flush()
     if orders.get("abrupt", False):
         os._exit(0)
+
+
+def work_for_ever(orders: Orders) -> None:
+    """Build, launch, flush, and sometimes clear, until somebody ends it."""
+    context, queue = _open(orders)
+    while True:
+        with mace_cache.ProgramCache(**orders["cache"]) as cache:
+            for tag in random.sample(orders["tags"], len(orders["tags"])):
+                program = _build(cache, context, orders, tag)
+                assert _launch(queue, program) == [FACTOR] * 4
+                if random.random() < _FLUSHED:  # noqa: S311 (no secret)
+                    cache.flush()
+            if random.random() < _CLEARED:  # noqa: S311 (no secret)
+                for name in cache.factory.names():
+                    cache.factory.create_storage(name).clear()
+
+
+def _open(orders: Orders) -> tuple[cl.Context, cl.CommandQueue]:
+    (platform,) = [p for p in cl.get_platforms() if orders["platform"] in f"{p.name} {p.version}"]
+    context = cl.Context(platform.get_devices()[:1])
+    return context, cl.CommandQueue(context)
+
+
+def _build(
+    cache: mace_cache.ProgramCache, context: cl.Context, orders: Orders, tag: str
+) -> cl.Program:
+    return cache.build(context, SOURCE.format(tag=tag), ["-I", orders["include"]])
 
 
 def _launch(queue: cl.CommandQueue, program: cl.Program) -> list[int]:

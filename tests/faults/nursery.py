@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Ended", "Nursery", "read_ended"]
 
+# The superuser without its capabilities: files of other modes and owners are as closed to it as to
+# any user.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if not os.geteuid() else ()
 INTERPRETER = (sys.executable, "-W", "error", "-m")
 REPOSITORY = Path(__file__).parents[2]
 _PATIENCE = 60.0  # seconds, after which a process counts as hung
@@ -78,13 +82,12 @@ class Nursery:
     Args:
         directory: where their output goes.
         environment: their variables, which orders can add to.
-        prefix: what starts it, in front of its own command.
     """
 
-    def __init__(self, directory: Path, environment: dict[str, str], prefix: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self._files = directory / "output", directory / "errors"
         self._process = subprocess.Popen(
-            [*prefix, *INTERPRETER, "tests.faults.nursery", *map(str, self._files)],
+            [*UNPRIVILEGED, *INTERPRETER, "tests.faults.nursery", *map(str, self._files)],
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             stdin=subprocess.PIPE,
@@ -104,10 +107,15 @@ class Nursery:
         assert self._process.stdout is not None
         hung = not select.select([self._process.stdout], [], [], _PATIENCE)[0]
         if hung:
-            os.kill(self._child, signal.SIGKILL)
+            self.kill()
         status = os.waitstatus_to_exitcode(self._read())
         output, errors = [path.read_text(errors="surrogateescape") for path in self._files]
         return read_ended(status, "" if status else output, "it hung" if hung else errors)
+
+    def kill(self) -> None:
+        """Kill the process that was started, still to be waited for."""
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(self._child, signal.SIGKILL)
 
     def run(self, orders: Orders) -> Ended:
         """Start a process and wait for it."""
@@ -127,6 +135,9 @@ class Nursery:
 
 def _serve(*files: str) -> Orders | None:
     """Fork off what is asked for: None when nothing more is, in a child its orders."""
+    import filelock.asyncio  # noqa: F401, PLC0415 (else each process imports it when it stores)
+    import mace_cache._notebook  # noqa: F401, PLC0415 (as above)
+
     for line in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
@@ -143,9 +154,9 @@ def _serve(*files: str) -> Orders | None:
 
 
 if __name__ == "__main__":
-    from tests.faults.application import become, run
+    from tests.faults.application import become, run, work_for_ever
 
     told = _serve(*sys.argv[1:])
     if told is not None:
         become(told)
-        run(told)
+        (work_for_ever if told.get("for_ever") else run)(told)
