@@ -18,7 +18,7 @@ import pyopencl as cl
 import mace_cache
 from tests.faults import harms
 
-__all__ = ["FACTOR", "Orders", "become", "run", "work_for_ever"]
+__all__ = ["FACTOR", "Orders", "become", "build", "launch", "open_driver", "run", "work_for_ever"]
 
 FACTOR = 3
 _FLUSHED, _CLEARED = 0.5, 0.3  # how often, after a program and after all
@@ -66,17 +66,17 @@ def become(orders: Orders) -> None:
 
 def run(orders: Orders) -> None:
     """Be the application once."""
-    context, queue = _open(orders)
+    context, queue = open_driver(orders)
     for name, *arguments in orders.get("harm", []):
         getattr(harms, name)(*arguments)
     seen = []
     with mace_cache.ProgramCache(**orders["cache"]) as cache:
         harms.reach("opened")
         for tag in orders.get("tags", ["one"]):
-            program = _build(cache, context, orders, tag)
+            program = build(cache, context, orders, tag)
             harms.reach("built")
             told = cache.explain(program)
-            right = _launch(queue, program) == [FACTOR] * 4
+            right = launch(queue, program) == [FACTOR] * 4
             seen.append({"right": right, "origin": told.origin.value, "why": str(told)})
             harms.reach("launched")
     harms.reach("closed")
@@ -88,12 +88,12 @@ def run(orders: Orders) -> None:
 
 def work_for_ever(orders: Orders) -> None:
     """Build, launch, flush, and sometimes clear, until somebody ends it."""
-    context, queue = _open(orders)
+    context, queue = open_driver(orders)
     while True:
         with mace_cache.ProgramCache(**orders["cache"]) as cache:
             for tag in random.sample(orders["tags"], len(orders["tags"])):
-                program = _build(cache, context, orders, tag)
-                assert _launch(queue, program) == [FACTOR] * 4
+                program = build(cache, context, orders, tag)
+                assert launch(queue, program) == [FACTOR] * 4
                 if random.random() < _FLUSHED:  # noqa: S311 (no secret)
                     cache.flush()
             if random.random() < _CLEARED:  # noqa: S311 (no secret)
@@ -101,19 +101,22 @@ def work_for_ever(orders: Orders) -> None:
                     cache.factory.create_storage(name).clear()
 
 
-def _open(orders: Orders) -> tuple[cl.Context, cl.CommandQueue]:
+def open_driver(orders: Orders) -> tuple[cl.Context, cl.CommandQueue]:
+    """Open the driver's first device."""
     (platform,) = [p for p in cl.get_platforms() if orders["platform"] in f"{p.name} {p.version}"]
     context = cl.Context(platform.get_devices()[:1])
     return context, cl.CommandQueue(context)
 
 
-def _build(
+def build(
     cache: mace_cache.ProgramCache, context: cl.Context, orders: Orders, tag: str
 ) -> cl.Program:
+    """Build the program of a tag."""
     return cache.build(context, SOURCE.format(tag=tag), ["-I", orders["include"]])
 
 
-def _launch(queue: cl.CommandQueue, program: cl.Program) -> list[int]:
+def launch(queue: cl.CommandQueue, program: cl.Program) -> list[int]:
+    """Multiply four ones by FACTOR."""
     numbers = np.ones(4, np.int32)
     flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
     buffer = cl.Buffer(queue.context, flags, hostbuf=numbers)

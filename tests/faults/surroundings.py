@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.faults import After, Fault
-from tests.faults.nursery import INTERPRETER, REPOSITORY, Ended, read_ended
+from tests.faults.nursery import INTERPRETER, REPOSITORY, UNPRIVILEGED, Ended, read_ended
 
 if TYPE_CHECKING:
     from tests.faults.world import Scene, World
@@ -21,6 +21,11 @@ __all__ = ["clock_faults", "locale_faults", "path_faults", "removal_faults", "us
 
 _YEAR = 365 * 24 * 3600.0
 _NO_PASSWD_ENTRY = "54321"
+# What isn't the campaign's own place can't be written, by a superuser's process either.
+_READ_ONLY_MACHINE = (
+    *("unshare", "--mount", "sh", "-c", 'mount -o remount,ro,bind / && exec "$@"', "sh"),
+    *UNPRIVILEGED,
+)
 _NO_COERCION = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 _LOCALES = {
     "C": {"LC_ALL": "C", **_NO_COERCION},
@@ -43,11 +48,15 @@ _PATHS_FOR_COMPILERS = ("a percent sign", "UTF-8", "200 bytes")
 
 
 def run_anew(
-    scene: Scene, _fault: Fault | None = None, prefix: tuple[str, ...] = (), **environment: str
+    scene: Scene,
+    _fault: Fault | None = None,
+    prefix: tuple[str, ...] = (),
+    module: tuple[str, ...] = ("tests.faults.application",),
+    **environment: str,
 ) -> Ended:
     """Run the application in a process that isn't forked, from the start of its interpreter."""
     done = subprocess.run(
-        [*prefix, *INTERPRETER, "tests.faults.application", json.dumps(scene.orders)],
+        [*prefix, *INTERPRETER, *module, json.dumps(scene.orders)],
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -125,20 +134,20 @@ def user_faults() -> Iterator[Fault]:
     nowhere: dict[str, str | None] = {"XDG_CACHE_HOME": None, "MACE_CACHE_DIR": None}
     homes: dict[str, tuple[str | None, After]] = {
         "unset": (None, After.EITHER),  # the user's entry in passwd says where it is
-        "/": ("/", After.EITHER),
-        "relative": ("home", After.BUILT),
-        "/nonexistent": ("/nonexistent", After.EITHER),
+        "/": ("/", After.BUILT),
+        "relative": ("home", After.EITHER),
+        "/nonexistent": ("/nonexistent", After.BUILT),
         "/dev/null": ("/dev/null", After.BUILT),
         "/proc": ("/proc", After.BUILT),
         "empty": ("", After.EITHER),
     }
     for name, (home, after) in homes.items():
-        changes = {"cache": {}, "environment": {**nowhere, "HOME": home}}
         yield Fault(
             "user: HOME",
             name,
+            partial(_set_environment, environment={**nowhere, "HOME": home}),
             prepared="empty",
-            changes=tuple(changes.items()),
+            run=partial(run_anew, prefix=_READ_ONLY_MACHINE),
             after=after,
             lasting=True,
         )
@@ -146,7 +155,7 @@ def user_faults() -> Iterator[Fault]:
     for name, environment, after in (
         ("with a home", {}, After.HIT),
         ("HOME unset", {"HOME": None, **nowhere}, After.BUILT),
-        ("HOME=/", {"HOME": "/", **nowhere}, After.EITHER),
+        ("HOME=/", {"HOME": "/", **nowhere}, After.BUILT),
         ("a cache directory", {"HOME": None, **nowhere}, After.HIT),
     ):
         yield Fault(
@@ -154,7 +163,7 @@ def user_faults() -> Iterator[Fault]:
             name,
             partial(_set_environment, environment=environment, own=name == "a cache directory"),
             prepared="empty",
-            run=partial(run_anew, prefix=unknown),
+            run=partial(run_anew, prefix=(*_READ_ONLY_MACHINE[:-len(UNPRIVILEGED)], *unknown)),
             lasting=True,
             after=after,
         )
