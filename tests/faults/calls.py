@@ -44,7 +44,11 @@ def count_calls(world: World, prepared: str, driver: str = "pocl-3.0") -> int:
 
 
 def failing_calls(
-    world: World, names: tuple[str, ...] = tuple(_ERRORS), driver: str = "pocl-3.0", each: int = 1
+    world: World,
+    names: tuple[str, ...] = tuple(_ERRORS),
+    driver: str = "pocl-3.0",
+    each: int = 1,
+    first: int = 1,
 ) -> Iterator[Fault]:
     """Give every call of every phase, failing once, and with the first error also from there on.
 
@@ -52,14 +56,15 @@ def failing_calls(
         world: where they are tried.
         names: the errors.
         driver: the driver.
-        each: of all calls only one in so many fails.
+        each: of all calls only one in so many fails, from the *first* on.
+        first: see *each*.
     """
     suffix = "" if driver == "pocl-3.0" else f" ({driver})"
     for prepared, doing in _DOING.items():
         calls = count_calls(world, prepared, driver)
         after = After.HEALED if prepared == "empty" else After.HIT
         for name in names:
-            for number in range(1, calls + 1, each):
+            for number in range(first, calls + 1, each):
                 yield Fault(
                     f"calls: one of {doing} fails with {name}{suffix}",
                     f"call {number} of {calls}",
@@ -68,7 +73,7 @@ def failing_calls(
                     harm=(["fail_calls", number, _ERRORS[name], 1],),
                     after=after,
                 )
-        for number in range(1, calls + 1, each):
+        for number in range(first, calls + 1, 3 * each):
             yield Fault(
                 f"calls: all of {doing} from one on fail with {names[0]}{suffix}",
                 f"call {number} of {calls}",

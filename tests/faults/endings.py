@@ -206,23 +206,6 @@ def ends_at_once(application: Application) -> None:
     application.tell()
 
 
-def ends_with_a_daemon(application: Application) -> None:
-    """A daemon thread builds for ever while the interpreter ends."""
-    begun = threading.Event()
-
-    def build_for_ever() -> None:
-        number = 0
-        while True:
-            build(application.cache, application.context, application.orders, f"daemon {number}")
-            begun.set()
-            number += 1
-
-    application.work()
-    threading.Thread(target=build_for_ever, daemon=True).start()
-    begun.wait()
-    application.tell()
-
-
 def ends_with_a_future(application: Application) -> None:
     """The interpreter ends while builds in the background wait."""
     application.work()
@@ -237,7 +220,7 @@ ENDINGS: dict[str, Callable[[Application], None]] = {
     for function in (
         *(fork_after_use, fork_while_threads_build, multiprocessing_fork),
         *(threads_against_clearing, used_at_exit, made_at_exit, used_by_a_finalizer),
-        *(used_while_modules_go, ends_while_harvesting, ends_at_once, ends_with_a_daemon),
+        *(used_while_modules_go, ends_while_harvesting, ends_at_once),
         ends_with_a_future,
     )
 }

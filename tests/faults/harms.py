@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS",
+    "be_wrong",
     "calls_made",
     "count_calls",
     "fail_calls",
@@ -27,6 +28,7 @@ __all__ = [
     "lower_descriptors",
     "reach",
     "remove_tree",
+    "say_much",
     "shift_clock",
     "wait_for_gate",
 ]
@@ -53,6 +55,18 @@ def reach(moment: str) -> None:
     """The application is at that moment: what waits for it is done."""
     for action in _moments.pop(moment, []):
         action()
+
+
+def be_wrong() -> None:
+    """Let the application expect another result: for the test of the campaign."""
+    from tests.faults import application  # noqa: PLC0415 (it imports this room)
+
+    application.FACTOR = 4
+
+
+def say_much() -> None:
+    """Say two lines on the error output: for the test of the campaign."""
+    sys.stderr.write("one\ntwo\n")
 
 
 def count_calls() -> None:

@@ -77,7 +77,7 @@ class World:
     def __post_init__(self) -> None:
         """Make what all processes need."""
         for name in ("include", "home", "pocl", "scenes"):
-            Path(self.root, name).mkdir()
+            Path(self.root, name).mkdir(parents=True)
         Path(self.root, "include", "factor.h").write_text(f"#define FACTOR {FACTOR}\n")
 
     def environment(self, driver: str) -> dict[str, str]:
