@@ -82,7 +82,7 @@ def _make_lock(path: Path, timeout: float) -> BaseFileLock:
 
 
 def _release(lock: BaseFileLock) -> None:
-    """Let go of a lock. Where that fails, as on a network disk that is gone, it ends with the process."""
+    """Let go of a lock; where that fails, as on a disk that is gone, it ends with the process."""
     try:
         lock.release()
     except OSError as error:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from mace_cache._report import warn_once
+from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import DamagedFileError
 from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
@@ -301,8 +301,7 @@ class Tiers:
             number = getattr(error, "errno", None)
             said = os.strerror(number) if isinstance(number, int) else str(error)
             self._faults.last = f"{self._storage}: {what} failed ({said})"
-            # One fault of a place fails whatever is tried with it: it counts as one cause.
-            cause = f"storage {number or type(error)}"
-            warn_once(logger, cause, "%s; programs are built from source", self._faults.last)
+            consequence = "%s; programs are built from source"
+            warn_once(logger, cause_of(error), consequence, self._faults.last)
         self._counts.failures += 1
         return otherwise

@@ -108,7 +108,8 @@ context = open_context()
 with ProgramCache() as cache:
     assert scale(cache.build(context, make_source("descriptors", "#define FACTOR 11"))) == 11
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 3, hard))
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, hard))
 """
     )
 

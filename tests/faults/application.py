@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pyopencl as cl
 
-import mace_cache
+from mace_cache import ProgramCache
 from tests.faults import harms
 
 __all__ = ["FACTOR", "Orders", "become", "build", "launch", "open_driver", "run", "work_for_ever"]
@@ -70,7 +70,7 @@ def run(orders: Orders) -> None:
     for name, *arguments in orders.get("harm", []):
         getattr(harms, name)(*arguments)
     seen = []
-    with mace_cache.ProgramCache(**orders["cache"]) as cache:
+    with ProgramCache(**orders["cache"]) as cache:
         harms.reach("opened")
         for tag in orders.get("tags", ["one"]):
             program = build(cache, context, orders, tag)
@@ -90,7 +90,7 @@ def work_for_ever(orders: Orders) -> None:
     """Build, launch, flush, and sometimes clear, until somebody ends it."""
     context, queue = open_driver(orders)
     while True:
-        with mace_cache.ProgramCache(**orders["cache"]) as cache:
+        with ProgramCache(**orders["cache"]) as cache:
             for tag in random.sample(orders["tags"], len(orders["tags"])):
                 program = build(cache, context, orders, tag)
                 assert launch(queue, program) == [FACTOR] * 4
@@ -108,9 +108,7 @@ def open_driver(orders: Orders) -> tuple[cl.Context, cl.CommandQueue]:
     return context, cl.CommandQueue(context)
 
 
-def build(
-    cache: mace_cache.ProgramCache, context: cl.Context, orders: Orders, tag: str
-) -> cl.Program:
+def build(cache: ProgramCache, context: cl.Context, orders: Orders, tag: str) -> cl.Program:
     """Build the program of a tag."""
     return cache.build(context, SOURCE.format(tag=tag), ["-I", orders["include"]])
 

@@ -1,14 +1,15 @@
-"""Calls of the operating system that fail, one after the other: each one of a store and of a load."""
+"""Calls of the operating system that fail, each one of a store and of a load in turn."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.faults.world import World
 
 __all__ = ["count_calls", "failing_calls", "kills_at_calls"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ from tests.faults.surroundings import (
 from tests.faults.tracing import system_call_kills
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from tests.faults.world import World
 
 __all__ = ["all_faults", "run_all", "run_crowds"]

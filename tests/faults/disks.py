@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.faults.world import Scene, World
 
 __all__ = ["descriptor_faults", "disk_faults"]

@@ -13,17 +13,16 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import pyopencl as cl
 
 from mace_cache import ProgramCache
 from tests.faults.application import FACTOR, Orders, become, build, launch, open_driver
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.faults.nursery import Ended
     from tests.faults.world import Scene
 
@@ -242,9 +241,7 @@ def ending_faults(times: int) -> Iterator[Fault]:
                 )
 
 
-def _run_ending(
-    run_anew: Callable[..., Ended], name: str, scene: Scene, _fault: Fault
-) -> Ended:
+def _run_ending(run_anew: Callable[..., Ended], name: str, scene: Scene, _fault: Fault) -> Ended:
     return run_anew(scene, module=("tests.faults.endings", name))
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_cache.container import annotate, decode_entry, encode
 from mace_cache.container.structures import (
@@ -21,6 +20,8 @@ from mace_cache.container.structures import (
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.faults.world import Scene, World
 
 __all__ = ["byte_faults", "swap_faults"]
@@ -111,7 +112,7 @@ def _change(scene: Scene, change: Callable[[bytes], bytes]) -> None:
 def swap_faults(prepared: str, driver: str = "pocl-3.0") -> Iterator[Fault]:
     """Give faults where a good file stands in an entry's place."""
 
-    def replaced(data: bytes, **changes: str) -> bytes:
+    def replaced(data: bytes, **changes: Any) -> bytes:
         return encode([replace(decode_entry(data), **changes)])
 
     swaps: dict[str, Callable[[bytes], bytes]] = {

@@ -71,7 +71,7 @@ def say_much() -> None:
 
 def count_calls() -> None:
     """Count the calls and do nothing else."""
-    _intercept(lambda _number, name, call: call())
+    _intercept(lambda _number, _name, call: call())
 
 
 def fail_calls(number: int, error: int, times: int) -> None:

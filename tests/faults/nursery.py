@@ -136,6 +136,7 @@ class Nursery:
 def _serve(*files: str) -> Orders | None:
     """Fork off what is asked for: None when nothing more is, in a child its orders."""
     import filelock.asyncio  # noqa: F401, PLC0415 (else each process imports it when it stores)
+
     import mace_cache._notebook  # noqa: F401, PLC0415 (as above)
 
     for line in sys.stdin.buffer:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from tests.faults.world import Scene
 
 __all__ = ["place_faults"]
@@ -121,19 +122,14 @@ _RIGHTS: dict[str, Callable[[Path], None]] = {
 
 
 # Where reading and writing end; everywhere else the cache does without, and the next process hits.
-_ON_THE_WAY = ("its shard", "its storage", "the version's directory")
+_NEVER_A_DIRECTORY = {"an empty file", "a dangling link", "a FIFO", "a socket", "closed (mode 0)"}
+_NOT_OURS = {"a link to it", "open to all (mode 777)", "another user's"}
 _BARRED_BY = {
     "the entry": {"a directory", "a directory with a file"},
-    **dict.fromkeys(
-        _ON_THE_WAY,
-        {
-            *("an empty file", "a link to it", "a dangling link", "a FIFO", "a socket"),
-            *("closed (mode 0)", "open to all (mode 777)", "another user's"),
-        },
-    ),
-    "the cache directory": {
-        *("an empty file", "a dangling link", "a FIFO", "a socket", "closed (mode 0)"),
-    },
+    "its shard": _NEVER_A_DIRECTORY | _NOT_OURS,
+    "its storage": _NEVER_A_DIRECTORY | _NOT_OURS,
+    "the version's directory": _NEVER_A_DIRECTORY | _NOT_OURS,
+    "the cache directory": _NEVER_A_DIRECTORY,
 }
 
 

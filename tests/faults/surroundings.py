@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,14 @@ from tests.faults.faults import After, Fault
 from tests.faults.nursery import INTERPRETER, REPOSITORY, UNPRIVILEGED, Ended, read_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.faults.world import Scene, World
 
 __all__ = ["clock_faults", "locale_faults", "path_faults", "removal_faults", "user_faults"]
 
 _YEAR = 365 * 24 * 3600.0
-_NO_PASSWD_ENTRY = "54321"
+_UNKNOWN_USER = "54321"
 # What isn't the campaign's own place can't be written, by a superuser's process either.
 _READ_ONLY_MACHINE = (
     *("unshare", "--mount", "sh", "-c", 'mount -o remount,ro,bind / && exec "$@"', "sh"),
@@ -52,7 +53,7 @@ def run_anew(
     _fault: Fault | None = None,
     prefix: tuple[str, ...] = (),
     module: tuple[str, ...] = ("tests.faults.application",),
-    **environment: str,
+    environment: dict[str, str] | None = None,
 ) -> Ended:
     """Run the application in a process that isn't forked, from the start of its interpreter."""
     done = subprocess.run(
@@ -62,7 +63,7 @@ def run_anew(
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             **scene.world.environment(scene.driver),
-            **environment,
+            **(environment or {}),
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -151,7 +152,7 @@ def user_faults() -> Iterator[Fault]:
             after=after,
             lasting=True,
         )
-    unknown = ("unshare", "--user", f"--map-user={_NO_PASSWD_ENTRY}", "--map-group=54321")
+    unknown = ("unshare", "--user", f"--map-user={_UNKNOWN_USER}", "--map-group=54321")
     for name, environment, after in (
         ("with a home", {}, After.HIT),
         ("HOME unset", {"HOME": None, **nowhere}, After.BUILT),
@@ -163,7 +164,7 @@ def user_faults() -> Iterator[Fault]:
             name,
             partial(_set_environment, environment=environment, own=name == "a cache directory"),
             prepared="empty",
-            run=partial(run_anew, prefix=(*_READ_ONLY_MACHINE[:-len(UNPRIVILEGED)], *unknown)),
+            run=partial(run_anew, prefix=(*_READ_ONLY_MACHINE[: -len(UNPRIVILEGED)], *unknown)),
             lasting=True,
             after=after,
         )
@@ -193,13 +194,9 @@ def locale_faults(world: World) -> Iterator[Fault]:
                 f"{locale}, a cache directory of {name}",
                 partial(_rename_cache, name=_NAMES[name]),
                 prepared="written",
-                run=partial(_run_in_locale, **{"LOCPATH": str(locales), **variables}),
+                run=partial(run_anew, environment={"LOCPATH": str(locales), **variables}),
                 lasting=True,
             )
-
-
-def _run_in_locale(scene: Scene, _fault: Fault, **variables: str) -> Ended:
-    return run_anew(scene, **variables)
 
 
 def _rename_cache(scene: Scene, name: bytes) -> None:

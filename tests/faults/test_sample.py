@@ -74,7 +74,7 @@ def test_endings(world: World, name: str) -> None:
 
 
 def test_the_campaign_sees_what_is_wrong(world: World) -> None:
-    """A wrong result, a death, too many warnings, a miss, a hit that can't be: each is a failure."""
+    """A wrong result, a death, too many warnings, a miss, a hit that can't be: all are failures."""
     calls = count_calls(world, "empty")
     assert calls > 50, "the calls of the library are counted"
     for fault, expected in (

@@ -11,7 +11,6 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.faults.nursery import Ended
     from tests.faults.world import Scene, World
 
@@ -62,7 +63,7 @@ def _run(scene: Scene, call: str, number: int, log: Path) -> Ended:
     process = nursery.start(scene.ordered(["wait_for_gate", str(gate)]))
     writer = os.open(gate, os.O_WRONLY)  # waits until the process is there
     inject = f"inject={call}:signal=KILL:when={number}"
-    command = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={_CALLS}", "-e", inject]
+    command = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={_CALLS}", "-e", inject]
     with subprocess.Popen([*command, "-p", str(process)]) as strace:
         while _is_free(process) and strace.poll() is None:
             time.sleep(0.001)

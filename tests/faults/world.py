@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tests.drivers.matrix import DRIVERS
 from tests.faults.application import FACTOR, Orders
 from tests.faults.nursery import Ended, Nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["PREPARED", "Scene", "World"]
 
@@ -58,7 +60,7 @@ class Scene:
     def ordered(self, *harm: list[Any], **changes: Any) -> Orders:
         """Give the orders with what is harmed added."""
         orders: Any = {**self.orders, "harm": list(harm), **changes}
-        return Orders(**orders)
+        return cast("Orders", orders)
 
 
 @dataclass
@@ -97,7 +99,7 @@ class World:
             "HOME": str(self.root / "home"),
             "XDG_CACHE_HOME": str(self.root / "home" / ".cache"),
             "MACE_CACHE_LOCK_TIMEOUT": "2",
-            "PYOPENCL_NO_CACHE": "1",  # pyopencl's own cache raises where its directory can't be made
+            "PYOPENCL_NO_CACHE": "1",  # pyopencl's own raises where its directory can't be made
         }
 
     def nursery(self, driver: str) -> Nursery:
@@ -160,7 +162,7 @@ class World:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory, whatever is mounted there or rights have been taken from what is in it."""
+    """Remove a directory, whatever is mounted there and whatever rights were taken away."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         if Path(line.split()[1]).is_relative_to(directory):
             subprocess.run(["umount", line.split()[1]], check=True)
