@@ -17,14 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mace_cache import ProgramCache
+from tests.faults.anew import run_anew
 from tests.faults.application import FACTOR, Orders, become, build, launch, open_driver
 from tests.faults.faults import After, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.faults.nursery import Ended
-    from tests.faults.world import Scene
 
 __all__ = ["ENDINGS", "ending_faults"]
 
@@ -227,8 +226,6 @@ ENDINGS: dict[str, Callable[[Application], None]] = {
 
 def ending_faults(times: int) -> Iterator[Fault]:
     """Give every ending, so many times with an empty cache and with a warm one."""
-    from tests.faults.surroundings import run_anew  # noqa: PLC0415 (processes of these import less)
-
     for name in ENDINGS:
         for prepared in ("empty", "written", "proven"):
             for number in range(times):
@@ -236,13 +233,9 @@ def ending_faults(times: int) -> Iterator[Fault]:
                     "fork, threads, exit: " + name.replace("_", " "),
                     f"{prepared}, {number}",
                     prepared=prepared,
-                    run=partial(_run_ending, run_anew, name),
+                    run=partial(run_anew, module=("tests.faults.endings", name)),
                     after=After.HEALED,
                 )
-
-
-def _run_ending(run_anew: Callable[..., Ended], name: str, scene: Scene, _fault: Fault) -> Ended:
-    return run_anew(scene, module=("tests.faults.endings", name))
 
 
 if __name__ == "__main__":

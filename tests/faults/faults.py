@@ -40,7 +40,6 @@ class Fault:
         kind: as `Scene.kind`.
         driver: the driver's name.
         harm: what harms the process (``harms.py``).
-        changes: what else it is told.
         after: what comes of it for the next process.
         lasting: whether the next process is harmed in the same way.
         mend: undoes the harm to the scene, before the last process.
@@ -55,11 +54,10 @@ class Fault:
     kind: str = "directory"
     driver: str = "pocl-3.0"
     harm: tuple[Any, ...] = ()
-    changes: tuple[tuple[str, Any], ...] = ()
     after: After = After.HIT
     lasting: bool = False
     mend: Callable[[Scene], object] = _nothing
-    run: Callable[[Scene, Fault], Ended] | None = None
+    run: Callable[[Scene], Ended] | None = None
     killed: bool = False
 
 
@@ -106,9 +104,8 @@ def try_fault(world: World, fault: Fault) -> Outcome:
 
 def _processes(scene: Scene, fault: Fault) -> Iterator[tuple[str, Ended]]:
     """Run the processes of a try: what is wrong with each, and how it ended."""
-    changes = dict(fault.changes)
     for _ in range(2 if fault.lasting else 1):
-        ended = fault.run(scene, fault) if fault.run else scene.run(*fault.harm, **changes)
+        ended = fault.run(scene) if fault.run else scene.run(*fault.harm)
         killed = fault.killed and ended.status == -9
         yield "" if killed else ended.fault, ended
     if fault.mend is not _nothing:
@@ -116,5 +113,5 @@ def _processes(scene: Scene, fault: Fault) -> Iterator[tuple[str, Ended]]:
     elif fault.lasting:
         return
     for _ in range(2 if fault.after is After.HEALED else 1):
-        ended = scene.run(**changes)
+        ended = scene.run()
         yield ended.fault, ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.faults.anew import run_anew
 from tests.faults.faults import After, Fault
-from tests.faults.nursery import INTERPRETER, REPOSITORY, UNPRIVILEGED, Ended, read_ended
+from tests.faults.nursery import UNPRIVILEGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.faults.nursery import Ended
     from tests.faults.world import Scene, World
 
 __all__ = ["clock_faults", "locale_faults", "path_faults", "removal_faults", "user_faults"]
@@ -46,32 +47,6 @@ _NAMES = {
 }
 # With the others pyopencl or PoCL doesn't build, whether there is a cache or not.
 _PATHS_FOR_COMPILERS = ("a percent sign", "UTF-8", "200 bytes")
-
-
-def run_anew(
-    scene: Scene,
-    _fault: Fault | None = None,
-    prefix: tuple[str, ...] = (),
-    module: tuple[str, ...] = ("tests.faults.application",),
-    environment: dict[str, str] | None = None,
-) -> Ended:
-    """Run the application in a process that isn't forked, from the start of its interpreter."""
-    done = subprocess.run(
-        [*prefix, *INTERPRETER, *module, json.dumps(scene.orders)],
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            **scene.world.environment(scene.driver),
-            **(environment or {}),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    output, errors = done.stdout.decode(), done.stderr.decode("utf-8", "backslashreplace")
-    return read_ended(done.returncode, output, errors)
 
 
 def clock_faults() -> Iterator[Fault]:
@@ -126,7 +101,7 @@ def _remove_at(scene: Scene, name: str, moment: str) -> None:
     scene.orders["harm"] = [["remove_tree", f"{scene.cache}{name}", moment]]
 
 
-def _run_removing(scene: Scene, _fault: Fault) -> Ended:
+def _run_removing(scene: Scene) -> Ended:
     return scene.run(*scene.orders.pop("harm"))
 
 

@@ -45,17 +45,13 @@ def system_call_kills(world: World, prepared: str) -> Iterator[Fault]:
                 f"SIGKILL at a system call of {doing}",
                 f"{call} {number} of {count}",
                 prepared=prepared,
-                run=partial(_run_fault, call=call, number=number),
+                run=partial(_run, call=call, number=number),
                 killed=True,
                 after=After.HEALED,
             )
 
 
-def _run_fault(scene: Scene, _fault: Fault, call: str, number: int) -> Ended:
-    return _run(scene, call, number, Path("/dev/null"))
-
-
-def _run(scene: Scene, call: str, number: int, log: Path) -> Ended:
+def _run(scene: Scene, call: str, number: int, log: Path = Path(os.devnull)) -> Ended:
     """Start a process, attach to it where it waits, let it go on."""
     gate = scene.root / "gate"
     os.mkfifo(gate, 0o600)
