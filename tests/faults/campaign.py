@@ -57,7 +57,7 @@ def all_faults(world: World) -> Iterator[Fault]:
     yield from user_faults()
     yield from locale_faults(world)
     yield from path_faults()
-    yield from ending_faults(times=2)
+    yield from ending_faults(times=1)
     for driver in _OTHER_DRIVERS:
         yield from byte_faults(world, "proven", "directory", driver, each=12)
         yield from swap_faults("proven", driver)

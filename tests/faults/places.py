@@ -135,7 +135,7 @@ _BARRED_BY = {
 
 def place_faults() -> Iterator[Fault]:
     """Give each thing in each place, while a program is loaded and while it is stored."""
-    for found in ("proven", "written", "cleared"):
+    for found in ("proven", "cleared"):
         for place, pattern in _PLACES.items():
             for thing, put in (_THINGS | _RIGHTS).items():
                 yield Fault(
