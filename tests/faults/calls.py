@@ -67,8 +67,8 @@ def failing_calls(
         for name in names:
             for number in range(first, calls + 1, each):
                 yield Fault(
-                    f"calls: one of {doing} fails with {name}{suffix}",
-                    f"call {number} of {calls}",
+                    f"calls: one of {doing} fails with {_shown(name)}{suffix}",
+                    f"{name}, call {number} of {calls}",
                     prepared=prepared,
                     driver=driver,
                     harm=(["fail_calls", number, _ERRORS[name], 1],),
@@ -76,14 +76,18 @@ def failing_calls(
                 )
         for number in range(first, calls + 1, 3 * each):
             yield Fault(
-                f"calls: all of {doing} from one on fail with {names[0]}{suffix}",
-                f"call {number} of {calls}",
+                f"calls: all of {doing} from one on fail with {_shown(names[0])}{suffix}",
+                f"{names[0]}, call {number} of {calls}",
                 prepared=prepared,
                 driver=driver,
                 harm=(["fail_calls", number, _ERRORS[names[0]], _FOR_EVER],),
                 # A disk that goes while a binary is loaded looks like a process that died of it.
                 after=After.EITHER if prepared == "written" else After.HEALED,
             )
+
+
+def _shown(name: str) -> str:
+    return name if name == "EIO" else "another error"
 
 
 def kills_at_calls(world: World, prepared: str, each: int = 1) -> Iterator[Fault]:
