@@ -71,8 +71,9 @@ def private_directory(path: Path, trust: Trust = OWN_ONLY) -> None:
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
-    private_directory(parent, trust)
-    refuse_as_root(parent, trust)
+    if parent != path:  # else nothing at all can be looked at: making it says why
+        private_directory(parent, trust)
+        refuse_as_root(parent, trust)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)  # A umask may have taken bits that we need ourselves.

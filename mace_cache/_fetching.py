@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pyopencl as cl
@@ -22,6 +24,7 @@ __all__ = ["driver_loader", "fetch_all_binaries"]
 
 logger = logging.getLogger(__name__)
 
+_DESCRIPTORS_OF_COMPILER = 16  # PoCL and the linker that it runs were seen to need 9
 _SUCCESS = 0
 _BINARY_SIZES = 0x1165  # CL_PROGRAM_BINARY_SIZES, cl.h
 _BINARIES = 0x1166  # CL_PROGRAM_BINARIES, cl.h
@@ -44,11 +47,19 @@ def fetch_all_binaries(program: cl.Program) -> list[bytes]:
 
     Raises:
         pyopencl.Error: the driver didn't answer.
+        OSError: the process may open too few files: PoCL, which compiles now, would abort.
     """
+    _check_descriptors()
     binaries = _fetch_released(program)
     if binaries is None:
         binaries = program.get_info(cl.program_info.BINARIES)  # type: ignore[assignment] # pyopencl states object
     return binaries  # type: ignore[return-value] # as above
+
+
+def _check_descriptors() -> None:
+    with ExitStack() as opened:
+        for _ in range(_DESCRIPTORS_OF_COMPILER):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _fetch_released(program: cl.Program) -> list[bytes] | None:

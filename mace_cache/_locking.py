@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
         _acquire(lock, path)
         yield lock.is_locked
     finally:
-        lock.release()
+        _release(lock)
 
 
 def take_lock(path: Path, timeout: float) -> Callable[[], None] | None:
@@ -57,7 +58,7 @@ def take_lock(path: Path, timeout: float) -> Callable[[], None] | None:
         another process or thread has it.
     """
     lock = _make_lock(path, timeout)
-    return lock.release if _acquire(lock, path) else None
+    return partial(_release, lock) if _acquire(lock, path) else None
 
 
 def _make_lock(path: Path, timeout: float) -> BaseFileLock:
@@ -78,6 +79,14 @@ def _make_lock(path: Path, timeout: float) -> BaseFileLock:
         # Where the kernel has no locks a marker file would do, but a killed process leaves it.
         fallback_to_soft=False,
     )
+
+
+def _release(lock: BaseFileLock) -> None:
+    """Let go of a lock; where that fails, as on a disk that is gone, it ends with the process."""
+    try:
+        lock.release()
+    except OSError as error:
+        logger.debug("%s can't be unlocked: %s", lock.lock_file, error)
 
 
 def _acquire(lock: BaseFileLock, path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["forget_reported", "warn_once"]
+__all__ = ["cause_of", "forget_reported", "warn_once"]
 
 _reported: set[str] = set()
 _lock = threading.RLock()  # a collection that runs inside it may warn as well
@@ -27,6 +27,11 @@ def warn_once(logger: logging.Logger, cause: str, message: str, *arguments: obje
         first = cause not in _reported
         _reported.add(cause)
     (logger.warning if first else logger.debug)(message, *arguments)
+
+
+def cause_of(error: Exception) -> str:
+    """Give the cause of a fault: what fails in one way counts as one, whatever is tried with it."""
+    return f"storage {getattr(error, 'errno', None) or type(error)}"
 
 
 def forget_reported() -> None:

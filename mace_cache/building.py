@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache import opencl
-from mace_cache._report import warn_once
+from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import BinaryRejectedError, MaceCacheError
 from mace_cache.explanation import Origin
 from mace_cache.keeping import Missing
@@ -203,5 +203,5 @@ def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Mis
         return Missing(str(error))
     except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
         # Where an argument is at fault, pyopencl says so better when it builds.
-        warn_once(logger, f"look up {type(error)}", "a program was not looked up (%r)", error)
+        warn_once(logger, cause_of(error), "a program was not looked up (%r)", error)
         return Missing(f"it could not be looked up ({error!r})")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Flight", "Flights"]
 
 _LOCKS = "locks"
+_LONGEST = 3600.0  # seconds: what a file says isn't believed beyond
 _MARGIN = 2.0  # a build may take so many times what it took before
 _DIGITS_OF_A_LOCK = 3  # hexadecimal: so that there are at most 4,096 files
 
@@ -79,7 +80,7 @@ class Flights:
         while (other := self._enter(identity, mine)) is not mine:
             if until is None:
                 until = time.monotonic() + self._patience(wanted)
-            if not other.wait(until - time.monotonic()):
+            if not other.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
                 break
         waited = until is not None
         unlock = self._take_lock(wanted, until, at_once=True)
@@ -122,7 +123,7 @@ class Flights:
     def _patience(self, wanted: WantedProgram) -> float:
         """How long a build may take: at least what is configured, and what it took elsewhere."""
         known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
-        return max(self._timeout, *[_MARGIN * seconds for seconds in known])
+        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
 
 def _nothing() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._driver_family import keeps_builds
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
@@ -113,12 +112,10 @@ class Keeper:
         if resident is None:
             action()
             return
-        late = self._harvests_late(resident.wanted)
-        families = [tiers.fingerprint.family for tiers in resident.wanted.tiers]
-        if late and all(map(keeps_builds, families)):
-            action()  # it is stored much later, but the driver itself has it from now on
+        if self._harvests_late(resident.wanted):
+            action()  # it is stored much later; where the driver keeps what it builds, they have it
         else:
-            self._unwritten.when_written(action, late=late)
+            self._unwritten.when_written(action)
 
     def _harvests_late(self, wanted: WantedProgram) -> bool:
         return harvests_late(self._policy, [tiers.fingerprint.family for tiers in wanted.tiers])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from mace_cache._report import warn_once
+from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import DamagedFileError
 from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
@@ -292,11 +292,9 @@ class Tiers:
             warn_once(logger, "damaged", "%s; it was dropped and is rebuilt", error)
         except Exception as error:  # noqa: BLE001 (see above)
             # Not the error itself: its traceback would keep the cache alive.
-            number = getattr(error, "errno", None)
             self._faults.last = f"{self._storage}: {what} failed ({_said(error)})"
-            # One fault of a place fails whatever is tried with it: it counts as one cause.
-            cause = f"storage {number or type(error)}"
-            warn_once(logger, cause, "%s; programs are built from source", self._faults.last)
+            consequence = "%s; programs are built from source"
+            warn_once(logger, cause_of(error), consequence, self._faults.last)
         self._counts.failures += 1
         return otherwise
 

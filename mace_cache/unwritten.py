@@ -63,8 +63,7 @@ class Unwritten:
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
-        self._when_fetched_are_written: list[Callable[[], None]] = []
-        self._when_all_is_written: list[Callable[[], None]] = []
+        self._when_written: list[Callable[[], None]] = []
         self._flushing = threading.RLock()
         self.tiers: dict[DeviceFingerprint, Tiers] = {}
         self.counts = Counts()
@@ -96,20 +95,17 @@ class Unwritten:
         if self._is_mine():
             self._quiet.postpone()
 
-    def when_written(self, action: Callable[[], None], *, late: bool) -> None:
-        """Run something when a program given to `harvest_now` or `harvest_later` is stored.
+    def when_written(self, action: Callable[[], None]) -> None:
+        """Run something when what `harvest_now` was given is stored.
 
         Args:
             action: what to run; it must not raise.
-            late: whether the program was handed to `harvest_later`.
         """
         if not self._is_mine():
             action()
-        elif late:
-            self._when_all_is_written.append(action)
-        else:
-            self._when_fetched_are_written.append(action)
-            self._soon.expect()  # what was fetched may be written already
+            return
+        self._when_written.append(action)
+        self._soon.expect()  # what was fetched may be written already
 
     def finish_at_exit(self) -> None:
         """Write it all when the process ends, however long that takes: a rehearsal is complete."""
@@ -166,7 +162,7 @@ class Unwritten:
         try:
             self._soon.cancel()
             self._quiet.cancel()
-            with _running(self._when_all_is_written, self._when_fetched_are_written):
+            with _running(self._when_written):
                 if self.guard is not None:
                     self.guard.settle()
                 done = self._pending.flush(until)
@@ -179,7 +175,7 @@ class Unwritten:
         return done
 
     def _write_fetched(self) -> None:
-        with self._flushing, _running(self._when_fetched_are_written):
+        with self._flushing, _running(self._when_written):
             try:
                 to_be_finalised = self._pending.write()
             except Exception as error:  # noqa: BLE001 (a thread has nobody to tell)
@@ -219,9 +215,9 @@ def _end_of_exit(seconds: float) -> float:
 
 
 @contextmanager
-def _running(*lists: list[Callable[[], None]]) -> Iterator[None]:
+def _running(waiting: list[Callable[[], None]]) -> Iterator[None]:
     """Run, after the block, the actions that were there before it."""
-    actions = [actions.pop() for actions in lists for _ in range(len(actions))]
+    actions = [waiting.pop() for _ in range(len(waiting))]
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from pyopencl import _cl
 
 from mace_cache import _fetching
 from mace_cache._fetching import fetch_all_binaries
-from tests.helpers import make_heavy_source, make_source, opencl_error
+from tests.helpers import make_heavy_source, make_source, opencl_error, run_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +94,24 @@ def test_the_bytes_are_those_that_pyopencl_gives(program: cl.Program) -> None:
     assert _fetching._fetch_released(program) == fetch_all_binaries(program)
     assert fetch_all_binaries(program) == binaries_of(program)
     assert all(fetch_all_binaries(program))
+
+
+def test_a_process_that_may_open_no_more_files() -> None:
+    """PoCL would abort where it can't open files: it isn't asked, and the process goes on."""
+    run_child(
+        """
+import os, resource
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+
+context = open_context()
+with ProgramCache() as cache:
+    assert scale(cache.build(context, make_source("descriptors", "#define FACTOR 11"))) == 11
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, hard))
+"""
+    )
 
 
 @given(binaries=st.lists(st.binary(max_size=40), max_size=4))

@@ -39,6 +39,21 @@ def test_directories_are_private_whatever_the_umask(tmp_path: Path, umask: int) 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_machine_where_nothing_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for a directory that is there ends at the root."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        patch.setattr(os, "mkdir", fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            private_directory(tmp_path / "directory")
+
+
 def test_going_down_follows_no_link(tmp_path: Path) -> None:
     """A link is no directory, at the start and on the way; above the start it is fine."""
     (tmp_path / "real" / "a" / "b").mkdir(parents=True, mode=0o700)

@@ -265,3 +265,25 @@ def test_long_builds_in_many_threads(context: cl.Context, builds: list[str]) -> 
             list(pool.map(build, sources))
         assert len(builds) == 4
         cache._resident.clear()
+
+
+@pytest.mark.parametrize("timeout", ["0.01", "1e10"])
+def test_any_timeout_will_do(
+    context: cl.Context, builds: list[str], monkeypatch: pytest.MonkeyPatch, timeout: str
+) -> None:
+    """However short or long: no error comes of it."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", timeout)
+    source = make_heavy_source(f"timeout {timeout}", kernels=1)
+    with ProgramCache() as cache, ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: cache.build(context, source), range(3)))
+    assert set(builds) == {source}
+
+
+def test_two_caches_in_a_process(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stores late doesn't keep the other waiting."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "3600")
+    first, second = ProgramCache(harvest="deferred"), ProgramCache(harvest="deferred")
+    for cache in (first, second):
+        assert scale(cache.build(context, SOURCE)) == 2
+    first.close()
+    second.close()

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from mace_cache._locking import file_lock
+from mace_cache._locking import file_lock, take_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +52,24 @@ def test_where_locks_do_not_work_it_goes_on_without(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with file_lock(tmp_path / "lock", 1) as held:
         assert not held
+
+
+def test_a_lock_that_cannot_be_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is gone doesn't reach who held it; the lock ends with its file."""
+    real = fcntl.flock
+
+    def fail(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail)
+        release = take_lock(tmp_path / "lock", 1)
+        assert release is not None
+        release()
+        with file_lock(tmp_path / "another", 1) as held:
+            assert held
 
 
 def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyopencl as cl
 
 from mace_cache import opencl
-from mace_cache._report import warn_once
+from mace_cache._report import cause_of, warn_once
 from mace_cache.harvest.finalise import Harvested, can_be_finalised, finalise
 from mace_cache.program import CompiledProgram
 
@@ -46,7 +46,7 @@ def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> l
     except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
         warn_once(
             logger,
-            "harvest",
+            cause_of(error) if isinstance(error, OSError) else "harvest",
             "the driver didn't hand out a program's binary (%s): it was not stored",
             opencl.status_of(error) if isinstance(error, cl.Error) else repr(error),
         )
