@@ -58,7 +58,9 @@ def disk_faults() -> Iterator[Fault]:
 
 def _mount(scene: Scene, options: str) -> None:
     scene.cache.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", scene.cache], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"mode=0700,{options}", "none", scene.cache], check=True
+    )
 
 
 def _mount_read_only(scene: Scene) -> None:

@@ -129,7 +129,7 @@ _BARRED_BY = {
     "its shard": _NEVER_A_DIRECTORY | _NOT_OURS,
     "its storage": _NEVER_A_DIRECTORY | _NOT_OURS,
     "the version's directory": _NEVER_A_DIRECTORY | _NOT_OURS,
-    "the cache directory": _NEVER_A_DIRECTORY,
+    "the cache directory": _NEVER_A_DIRECTORY | _NOT_OURS,
 }
 
 
@@ -148,8 +148,6 @@ def place_faults() -> Iterator[Fault]:
 
 
 def _after(place: str, thing: str, found: str) -> After:
-    if place == "the cache directory" and thing in ("open to all (mode 777)", "another user's"):
-        return After.EITHER  # what is above the version's directory is the user's business
     if (place, thing, found) == ("its shard", "unwritable", "cleared"):
         return After.BUILT
     return After.BUILT if thing in _BARRED_BY.get(place, ()) else After.HIT
