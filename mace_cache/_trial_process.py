@@ -33,19 +33,22 @@ class TrialProcess:
         self._worker: WorkerProcess | None = None
         self._seen: dict[str, bool] = {}  # whether the child sees a device, by its storage name
 
-    def try_loading(self, device: str, program: CompiledProgram) -> None:
+    def try_loading(self, device: str, program: CompiledProgram) -> bool:
         """Have the child load a program and create its kernels.
 
         Args:
             device: the storage name of the device's fingerprint.
             program: the program.
 
+        Returns:
+            Whether a child has done so.
+
         Raises:
             ChildDiedError: the driver ended the child.
             BinaryRejectedError: the driver refused the binary.
         """
         if not self._sees(device):
-            return
+            return False
         message = {
             "try": device,
             "binary": base64.b64encode(program.binary).decode(),
@@ -58,6 +61,7 @@ class TrialProcess:
             raise ChildDiedError(f"a child process that tried its binary died: {error}") from None
         if rejection is not None:
             raise BinaryRejectedError(*rejection)
+        return True
 
     def close(self) -> None:
         """End the child."""

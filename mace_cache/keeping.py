@@ -36,11 +36,13 @@ class Missing(NamedTuple):
         reason: why.
         wanted: what it is to be stored as, or None where it is not.
         rejected: whether a driver rejected its binary.
+        crashed: whether a process died of its binary.
     """
 
     reason: str
     wanted: WantedProgram | None = None
     rejected: bool = False
+    crashed: bool = False
 
 
 class Keeper:
