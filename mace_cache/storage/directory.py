@@ -149,6 +149,8 @@ class DirectoryStorage(KVStorage):
             with self._open_shard(shard_name(program.key)) as shard:
                 descriptor, status = open_regular_file(name, shard)
             try:
+                if status.st_nlink > 1:  # it is somebody's file too
+                    return False
                 # The bit goes to the very file whose contents are compared, whatever its name is by
                 # now.
                 stored = container.decode_entry(read_all(descriptor, status.st_size))
@@ -213,7 +215,8 @@ class DirectoryStorage(KVStorage):
             raise
         if status.st_mode & _PROVEN:
             program.count_as_proven()
-        if self.writable and time.time() - status.st_mtime > _MARK_USED_AFTER:
+        unmarked = time.time() - status.st_mtime > _MARK_USED_AFTER
+        if self.writable and unmarked and status.st_nlink == 1:  # else it is somebody's file too
             with suppress(OSError):  # It only decides what is evicted first.
                 os.utime(name, dir_fd=shard, follow_symlinks=False)
         return program
