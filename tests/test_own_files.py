@@ -192,6 +192,7 @@ def test_what_is_only_named_like_ours_stays(
         shard / f".tmp-{'0' * 32}",
         root / "v1" / NAME / "0a",
         root / "v1" / "another-storage",
+        root / "v1" / f".tmp-{'0' * 32}",
         root / "v1" / f"{NAME}.rejections",
         root / "v1" / "statistics.jsonl",
         root / "v1" / "x.rejections",

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mace_cache._directories import Place
-from mace_cache._filesystem import temporary_file, unlink_own_file
+from mace_cache._filesystem import TEMPORARY_PREFIX, temporary_file, unlink_own_file
 from mace_cache._locking import file_lock
 from mace_cache._mounts import mount_of, nearest_existing
 from mace_cache.cli.findings import Finding, note, ok, problem
@@ -167,7 +167,7 @@ def _try_to_write(place: Place) -> Iterator[Finding]:
 
 
 def _try_to_lock(place: Place) -> Finding:
-    name = f"doctor-{os.urandom(16).hex()}.lock"
+    name = TEMPORARY_PREFIX + os.urandom(16).hex()  # if this process is killed it is collected
     path = os.path.join(place, name)
     try:
         with file_lock(path, 0) as held:

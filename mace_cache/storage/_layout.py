@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._filesystem import TEMPORARY_PREFIX
+from mace_cache._filesystem import TEMPORARY_PREFIX, tolerant_unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ __all__ = [
     "list_files",
     "list_shards",
     "list_storages",
+    "remove_abandoned",
     "shard_name",
     "walk",
 ]
@@ -90,6 +91,20 @@ def list_files(shard: int) -> Iterator[OwnFile]:
                 if item.is_file(follow_symlinks=False):
                     status = item.stat(follow_symlinks=False)
                     yield OwnFile(status.st_mtime_ns, status.st_size, item.name, temporary)
+
+
+def remove_abandoned(place: Place) -> list[OwnFile]:
+    """Remove the temporaries that dead processes left beside the storages, and give them.
+
+    Counts and notes are published there. What was left in a shard is found by `walk`.
+
+    Args:
+        place: the directory of the format version.
+    """
+    with suppress(OSError), place.open() as directory:
+        abandoned = [file for file in list_files(directory) if file.abandoned]
+        return [file for file in abandoned if tolerant_unlink(file.name, directory)]
+    return []
 
 
 def list_shards(storage: int) -> list[str]:

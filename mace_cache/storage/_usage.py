@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._filesystem import open_own_file, tolerant_unlink
 from mace_cache._locking import file_lock
-from mace_cache.storage._layout import OwnFile, walk
+from mace_cache.storage._layout import OwnFile, remove_abandoned, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,9 +139,10 @@ class Usage:
             evicted += 1
         doomed = entries[:evicted] + [item for item in found if item[2].abandoned]
         _remove(self._place, doomed)
+        removed = [*(file for _, _, file in doomed), *remove_abandoned(self._place)]
         report = GarbageReport(
-            removed_files=len(doomed),
-            removed_bytes=sum(file.size for _, _, file in doomed),
+            removed_files=len(removed),
+            removed_bytes=sum(file.size for file in removed),
             entries=len(entries) - evicted,
             bytes=left,
             evicted=evicted,

@@ -33,6 +33,7 @@ from mace_cache.storage._layout import (
     list_files,
     list_shards,
     list_storages,
+    remove_abandoned,
     shard_name,
     walk,
 )
@@ -166,6 +167,8 @@ class DirectoryStorage(KVStorage):
     def clear(self) -> None:
         """Remove the files that the library wrote in this storage, and shards left empty.
 
+        What dead processes left half written beside the storages goes too.
+
         Raises:
             StorageReadOnlyError: the storage only reads.
             OSError: a file can't be removed.
@@ -177,6 +180,7 @@ class DirectoryStorage(KVStorage):
                     _remove_own_files(shard)
                 with suppress(OSError):  # It holds something that isn't ours, or is new.
                     os.rmdir(name, dir_fd=storage)
+        remove_abandoned(self._place)
 
     def flush(self) -> None:
         """Do nothing: ``insert`` has published what it was given."""
