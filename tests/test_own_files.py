@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mace_cache import ProgramCache, _locking
+from mace_cache._filesystem import open_own_file
 from mace_cache.container import encode
 from mace_cache.flights import Flights
 from mace_cache.rejections import Rejections
@@ -295,13 +296,13 @@ def test_a_lock_is_made_in_the_directory_that_was_checked(
 ) -> None:
     """Whatever its path leads to by then."""
     (tmp_path / "elsewhere").mkdir()
-    real, checked = _locking.open_own_file, tmp_path / "checked"
+    checked = tmp_path / "checked"
 
     def exchange(*arguments: Any) -> int:
         if not checked.exists():
             (tmp_path / "cache" / "v1").rename(checked)
             (tmp_path / "cache" / "v1").symlink_to(tmp_path / "elsewhere")
-        return real(*arguments)
+        return open_own_file(*arguments)
 
     factory = DirectoryStorageFactory(tmp_path / "cache")
     storage = open_storage(factory)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mace_cache._mounts import nearest_existing
@@ -112,14 +113,22 @@ def _run(arguments: list[str], seconds: float) -> _Tried:
             output, _ = process.communicate(timeout=seconds)
             how = _how_it_ended(process.returncode)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            how = f"hung and was stopped after {seconds:g} s"
+            output, how = _stop(process), f"hung and was stopped after {seconds:g} s"
+        except BaseException:  # Ctrl-C, which reaches no session but ours
+            _stop(process)
+            raise
         if how:
             errors.seek(0)
             said = " ".join(errors.read().decode("utf-8", "replace").split())
             how += f" (it had said: {said[-_SHOWN_OF_ITS_OUTPUT:]})" if said else ""
     return _Tried([json.loads(line) for line in output.splitlines()], how)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> bytes:
+    """End a process with all that it has started, and give what it had answered."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
 
 
 def _how_it_ended(code: int) -> str:
