@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mace_cache._mounts import nearest_existing
-from mace_cache.cli.findings import Finding, ok, problem
+from mace_cache.cli.findings import Finding, note, ok, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NO_DEVICE", "examine_drivers", "pocl_directory"]
+__all__ = ["NO_DEVICE", "examine_drivers", "examine_leftovers", "pocl_directory"]
 
 NO_DEVICE = (
     "no OpenCL device was found: install its driver, or a driver for the CPU with "
@@ -73,6 +73,23 @@ def pocl_directory() -> str:
     named = os.environ.get("POCL_CACHE_DIR")
     above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return named or os.path.join(above, "pocl", "kcache")
+
+
+def examine_leftovers(crashes: int) -> Iterator[Finding]:
+    """Tell what may crash a driver again, whatever becomes of the cache.
+
+    Args:
+        crashes: how many programs the cache has dropped since processes died of them.
+    """
+    path = pocl_directory()
+    with suppress(OSError):  # it isn't there, so PoCL was hardly in use
+        if crashes and os.listdir(path):
+            yield note(
+                "PoCL's cache",
+                f"processes have died of programs ({crashes} in mace-cache stats), and PoCL may "
+                f"still run what it unpacked of them into {path}",
+                "empty that directory while no application runs, then mace-cache stats --zero",
+            )
 
 
 def _examine_pocl_directory(path: str) -> Iterator[Finding]:

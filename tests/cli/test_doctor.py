@@ -88,9 +88,12 @@ def test_a_healthy_machine(store: Store) -> None:
     assert found["directory"] == str(store.directory)
     assert found["healthy"] is True
     about = [finding["about"].partition(" ")[0] for finding in found["findings"]]
-    assert about == ["cache", "cache", "locks", "file", "space", "PoCL's", "device"]
+    assert about == [
+        *("settings", "settings", "cache", "cache", "locks", "file", "space", "programs"),
+        *("PoCL's", "device"),
+    ]
     assert {finding["state"] for finding in found["findings"]} <= {"ok", "note"}
-    for finding in found["findings"][:3]:
+    for finding in found["findings"][:5]:
         assert f"{finding['about']}: {finding['text']}" in told.output
     assert store.contents() == before
 
@@ -220,6 +223,22 @@ def test_variables_that_are_worth_knowing(monkeypatch: pytest.MonkeyPatch) -> No
     assert told.code == 0
     assert "MACE_CACHE_RECACHE is set" in told.output
     assert "MACE_CACHE_TRUST is uid:1,gid:5" in told.output
+
+
+def test_what_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what has set it: a variable, none that could, or the defaults."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "7")
+    told = run("doctor").output
+    assert "stored up to 1.0 GiB (the default)" in told
+    assert "waited for 7 s (MACE_CACHE_LOCK_TIMEOUT)" in told
+    assert "guard is journal, harvest is auto, harvest_after is 10.0" in told
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "soon")
+    monkeypatch.setenv("MACE_CACHE_MAX_SIZE", "0")
+    monkeypatch.setenv("MACE_CACHE_RECORD", "/nowhere")
+    told = run("doctor").output
+    assert "stored without a limit (MACE_CACHE_MAX_SIZE)" in told
+    assert "waited for 30 s (the default)" in told
+    assert "harvest is deferred by MACE_CACHE_RECORD" in told
 
 
 def test_a_process_with_elevated_rights(monkeypatch: pytest.MonkeyPatch) -> None:
