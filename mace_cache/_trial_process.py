@@ -18,6 +18,10 @@ __all__ = ["ChildDiedError", "TrialProcess"]
 
 logger = logging.getLogger(__name__)
 
+# Seconds. A driver that takes so long hangs: to load a binary takes a second at most on those that
+# we have measured, and what is to be saved, a build, seldom takes minutes.
+_LONGEST = 300.0
+
 
 class ChildDiedError(Exception):
     """The driver took the child down with a binary; the text says how."""
@@ -44,7 +48,7 @@ class TrialProcess:
             Whether a child has done so.
 
         Raises:
-            ChildDiedError: the driver ended the child.
+            ChildDiedError: the driver ended the child, or hung in it.
             BinaryRejectedError: the driver refused the binary.
         """
         if not self._sees(device):
@@ -74,7 +78,8 @@ class TrialProcess:
         if seen is None or (seen and self._worker is None):
             try:
                 self._seen[device] = self._ask({"open": device})
-            except (WorkerDiedError, OSError) as error:
+            # While the interpreter ends, Python starts no process any more: a RuntimeError.
+            except (WorkerDiedError, OSError, RuntimeError) as error:
                 logger.debug("no child process can try binaries for %s: %s", device, error)
                 self._seen[device] = False
         return self._seen[device]
@@ -86,7 +91,7 @@ class TrialProcess:
                 raise WorkerDiedError("this application has no Python interpreter")
             self._worker = WorkerProcess()
         try:
-            return self._worker.ask(message)
+            return self._worker.ask(message, _LONGEST)
         except BaseException:
             self.close()
             raise

@@ -47,7 +47,7 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.findings cli.place_health cli.driver_probe cli.driver_health
+        cli.findings cli.content_health cli.place_health cli.driver_probe cli.driver_health
         cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,
