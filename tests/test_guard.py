@@ -303,11 +303,6 @@ def test_it_is_proven_in_a_quiet_moment(context: cl.Context, entry: Path) -> Non
     for _ in range(2):  # the second launch sees that the first one is through
         assert scale(program) == 2
     assert is_proven(entry)
-    entry.chmod(0o600)
-    cache = ProgramCache(harvest_after=0.01)
-    assert scale(cache.build(context, SOURCE)) == 2
-    cache._unwritten._quiet.finish(10)
-    assert is_proven(entry)
 
 
 def test_another_program_is_not_proven_by_it(
