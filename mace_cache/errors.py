@@ -8,6 +8,7 @@ MaceCacheError
 ├── ManifestError (ValueError)           a kernel manifest that can't be used
 ├── ShapeError (ValueError)              an operator was given arrays that don't fit together
 ├── StorageReadOnlyError (OSError)       a write to a storage that only reads
+├── SignatureError                       a file that no trusted key has signed
 ├── FingerprintError                     a device that can't be identified
 ├── UncacheableError                     a program whose key can't be known
 └── BinaryRejectedError                  a driver refused a binary
@@ -27,6 +28,7 @@ __all__ = [
     "MaceCacheError",
     "ManifestError",
     "ShapeError",
+    "SignatureError",
     "StorageReadOnlyError",
     "UncacheableError",
     "UnknownSchemeError",
@@ -136,6 +138,20 @@ class StorageReadOnlyError(MaceCacheError, OSError):
     def __init__(self, storage: str) -> None:
         super().__init__(errno.EROFS, f"{storage} is read-only: nothing was written")
         self.storage = storage
+
+
+class SignatureError(MaceCacheError):
+    """A file that no trusted key has signed, so that it counts as if it weren't there.
+
+    Attributes:
+        tier: where the file is from.
+        reason: what is wrong with its signature, with the keys at fault.
+    """
+
+    def __init__(self, tier: str, reason: str) -> None:
+        super().__init__(f"{tier}: {reason}")
+        self.tier = tier
+        self.reason = reason
 
 
 class FingerprintError(MaceCacheError):

@@ -1,0 +1,140 @@
+"""Signatures of MCLP files: what follows a file's digest, as ``docs/format.md`` lays it out.
+
+A signature covers the index digest, and so everything that a file says: its fingerprints and keys,
+and through the section digests each program's metadata, binary and kernels.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from mace_cache.container import LARGEST_FILE, Bundle
+from mace_cache.container.structures import (
+    DIGEST_SIZE,
+    HEADER,
+    INDEX_DIGEST_OFFSET,
+    digest_of,
+)
+from mace_cache.errors import SignatureError
+
+if TYPE_CHECKING:
+    from mace_cache._signing_keys import Key, TrustedKeys
+    from mace_cache.config import Settings
+
+__all__ = ["check_signature", "sign", "verified"]
+
+_MAGIC = b"MSIG"
+_HEAD = struct.Struct("<4sI16s")  # magic, algorithm, the key's identifier
+_SIZES = {1: 64, 2: 32}  # bytes of a signature by Ed25519 and by HMAC-SHA256
+_CONTEXT = b"MCLP signature 1"  # so that no key signs this for another purpose
+
+
+def sign(data: bytes | memoryview, key: Key) -> bytes:
+    """Sign an MCLP file; a signature that it has already is replaced.
+
+    Args:
+        data: the whole file, an entry or a bundle.
+        key: a private key or a shared secret.
+
+    Returns:
+        The signed file: the same bytes for the same file and key.
+
+    Raises:
+        DamagedFileError: *data* is no valid MCLP file.
+        SignatureError: the key only verifies, or *cryptography*, which Ed25519 needs, isn't there.
+        ValueError: the signed file would be larger than 4 GiB - 1.
+    """
+    bundle = Bundle(data)
+    bundle.verify()
+    old, size = bundle.header, _HEAD.size + _SIZES[key.algorithm]
+    total = old.digest_offset + DIGEST_SIZE + size
+    if total > LARGEST_FILE:
+        raise ValueError(f"{total} bytes don't fit into an MCLP file of 4 GiB - 1")
+    view = memoryview(data).cast("B")
+    header = HEADER.pack(*old._replace(total_size=total, signature_size=size))
+    fixed, index = header[:INDEX_DIGEST_OFFSET], view[HEADER.size : old.sections_offset]
+    index_digest = digest_of([fixed, index])
+    parts: list[bytes | memoryview] = [
+        fixed,
+        index_digest,
+        view[HEADER.size : old.digest_offset],
+    ]
+    head = _HEAD.pack(_MAGIC, key.algorithm, key.identifier)
+    signature = key.sign(_message(head, index_digest))
+    return b"".join([*parts, digest_of(parts), head, signature])
+
+
+def check_signature(
+    bundle: Bundle, trusted: TrustedKeys | None, tier: str, *, allow_unsigned: bool = False
+) -> None:
+    """Refuse a file that no trusted key has signed.
+
+    Args:
+        bundle: the file, open.
+        trusted: the keys that are believed; None where no signature is asked for.
+        tier: where the file is from, for the error.
+        allow_unsigned: whether a file without a signature is taken as well.
+
+    Raises:
+        SignatureError: it isn't signed, or not by a trusted key, or not as it is now.
+    """
+    signature = bundle.signature
+    if trusted is None or (allow_unsigned and not signature):
+        return
+    if problem := _problem(bundle, signature, trusted):
+        raise SignatureError(tier, f"{_content(bundle)} {problem}")
+
+
+def verified(payload: bytes, tier: str, settings: Settings) -> bytes:
+    """Give back what a remote has sent, if a trusted key has signed it.
+
+    Whether it is the program that was asked for is still to be looked at: the signature shows that
+    the file's own key and fingerprint are the signer's words.
+
+    Args:
+        payload: a whole MCLP file.
+        tier: the remote, as a person would name it, for the error.
+        settings: which keys are trusted, and whether what isn't signed is taken.
+
+    Raises:
+        SignatureError: no trusted key has signed it; or none is configured, and unsigned programs
+            aren't allowed.
+        DamagedFileError: it is no MCLP file.
+    """
+    if settings.trusted_keys is None and not settings.allow_unsigned:
+        raise SignatureError(tier, "no key is trusted (MACE_CACHE_TRUSTED_KEYS), so nothing is")
+    bundle = Bundle(payload, tier)
+    check_signature(bundle, settings.trusted_keys, tier, allow_unsigned=settings.allow_unsigned)
+    return payload
+
+
+def _message(head: bytes, index_digest: bytes) -> bytes:
+    return _CONTEXT + head + index_digest
+
+
+def _problem(bundle: Bundle, signature: bytes, trusted: TrustedKeys) -> str:
+    """Say what is wrong with a signature, or nothing."""
+    if not signature:
+        return "isn't signed"
+    if len(signature) < _HEAD.size:
+        return f"has a signature that ends after {len(signature)} bytes"
+    magic, algorithm, identifier = _HEAD.unpack_from(signature)
+    value = signature[_HEAD.size :]
+    if magic != _MAGIC or len(value) != _SIZES.get(algorithm):
+        return f"has {len(signature)} bytes that are no signature of a known kind"
+    key = trusted.find(identifier)
+    if key is None:
+        return f"is signed by the key {identifier.hex()}, which isn't trusted"
+    message = _message(signature[: _HEAD.size], bundle.header.index_digest)
+    # The algorithm is the key's, never the file's: else a public key could serve as a secret.
+    if key.algorithm == algorithm and key.verifies(message, value):
+        return ""
+    return f"has a wrong signature of the key {identifier.hex()}"
+
+
+def _content(bundle: Bundle) -> str:
+    if bundle.header.section_count != 1:
+        return f"a bundle of {bundle.header.section_count} programs"
+    ((_fingerprint, key),) = bundle.keys()
+    return f"the program {key[:12]}..."
