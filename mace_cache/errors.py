@@ -5,6 +5,7 @@ MaceCacheError
 │   └── UnknownSchemeError               a storage URL of an unknown scheme
 ├── DamagedFileError (ValueError)        bytes that aren't a valid MCLP file
 │   └── UnknownVersionError              an MCLP file of a major version that isn't known here
+├── MaceFileError (ValueError)           bytes that aren't a file as MACE writes it
 ├── ManifestError (ValueError)           a kernel manifest that can't be used
 ├── ShapeError (ValueError)              an operator was given arrays that don't fit together
 ├── StorageReadOnlyError (OSError)       a write to a storage that only reads
@@ -26,6 +27,7 @@ __all__ = [
     "DamagedFileError",
     "FingerprintError",
     "MaceCacheError",
+    "MaceFileError",
     "ManifestError",
     "ShapeError",
     "SignatureError",
@@ -96,6 +98,20 @@ class UnknownVersionError(DamagedFileError):
         reason = f"version {version >> 16}.{version & 0xFFFF} isn't known to this release"
         super().__init__(reason, offset, path)
         self.version = version
+
+
+class MaceFileError(MaceCacheError, ValueError):
+    """Bytes that aren't a file of compiled programs as MACE writes it.
+
+    Attributes:
+        reason: what is wrong.
+        offset: the byte at which it was found.
+    """
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"not a valid file of MACE's: {reason} at offset {offset:#x}")
+        self.reason = reason
+        self.offset = offset
 
 
 class ManifestError(MaceCacheError, ValueError):
