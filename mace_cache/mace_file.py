@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache.errors import MaceFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 __all__ = [
     "BUILD_OPTIONS",

@@ -6,14 +6,15 @@ and through the section digests each program's metadata, binary and kernels.
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache.container import LARGEST_FILE, Bundle
 from mace_cache.container.structures import (
     DIGEST_SIZE,
     HEADER,
     INDEX_DIGEST_OFFSET,
+    SIGNATURE_HEAD,
+    SIGNATURE_MAGIC,
     digest_of,
 )
 from mace_cache.errors import SignatureError
@@ -22,12 +23,44 @@ if TYPE_CHECKING:
     from mace_cache._signing_keys import Key, TrustedKeys
     from mace_cache.config import Settings
 
-__all__ = ["check_signature", "sign", "verified"]
+__all__ = ["Signature", "check_signature", "sign", "signature_of", "verified"]
 
-_MAGIC = b"MSIG"
-_HEAD = struct.Struct("<4sI16s")  # magic, algorithm, the key's identifier
-_SIZES = {1: 64, 2: 32}  # bytes of a signature by Ed25519 and by HMAC-SHA256
+_ALGORITHMS = {1: "Ed25519", 2: "HMAC-SHA256"}
+_SIZES = {1: 64, 2: 32}  # bytes of a signature by these
 _CONTEXT = b"MCLP signature 1"  # so that no key signs this for another purpose
+
+
+class Signature(NamedTuple):
+    """What a signature says of itself, which nobody has verified.
+
+    Attributes:
+        algorithm: the number of its algorithm.
+        identifier: the 16 bytes that name its key.
+        value: the rest.
+        head: the bytes that are signed as well.
+    """
+
+    algorithm: int
+    identifier: bytes
+    value: bytes
+    head: bytes
+
+    def __str__(self) -> str:
+        """Name algorithm and key."""
+        algorithm = _ALGORITHMS.get(self.algorithm, f"algorithm {self.algorithm}")
+        return f"{algorithm}, key {self.identifier.hex()}"
+
+
+def signature_of(bundle: Bundle) -> Signature | None:
+    """Give a file's signature; None where what follows its digest has not the form of one."""
+    whole = bundle.signature
+    if len(whole) < SIGNATURE_HEAD.size:
+        return None
+    magic, algorithm, identifier = SIGNATURE_HEAD.unpack_from(whole)
+    head, value = whole[: SIGNATURE_HEAD.size], whole[SIGNATURE_HEAD.size :]
+    if magic != SIGNATURE_MAGIC or len(value) != _SIZES.get(algorithm):
+        return None
+    return Signature(algorithm, identifier, value, head)
 
 
 def sign(data: bytes | memoryview, key: Key) -> bytes:
@@ -47,7 +80,7 @@ def sign(data: bytes | memoryview, key: Key) -> bytes:
     """
     bundle = Bundle(data)
     bundle.verify()
-    old, size = bundle.header, _HEAD.size + _SIZES[key.algorithm]
+    old, size = bundle.header, SIGNATURE_HEAD.size + _SIZES[key.algorithm]
     total = old.digest_offset + DIGEST_SIZE + size
     if total > LARGEST_FILE:
         raise ValueError(f"{total} bytes don't fit into an MCLP file of 4 GiB - 1")
@@ -60,7 +93,7 @@ def sign(data: bytes | memoryview, key: Key) -> bytes:
         index_digest,
         view[HEADER.size : old.digest_offset],
     ]
-    head = _HEAD.pack(_MAGIC, key.algorithm, key.identifier)
+    head = SIGNATURE_HEAD.pack(SIGNATURE_MAGIC, key.algorithm, key.identifier)
     signature = key.sign(_message(head, index_digest))
     return b"".join([*parts, digest_of(parts), head, signature])
 
@@ -79,10 +112,9 @@ def check_signature(
     Raises:
         SignatureError: it isn't signed, or not by a trusted key, or not as it is now.
     """
-    signature = bundle.signature
-    if trusted is None or (allow_unsigned and not signature):
+    if trusted is None or (allow_unsigned and not bundle.signature):
         return
-    if problem := _problem(bundle, signature, trusted):
+    if problem := _problem(bundle, trusted):
         raise SignatureError(tier, f"{_content(bundle)} {problem}")
 
 
@@ -113,24 +145,21 @@ def _message(head: bytes, index_digest: bytes) -> bytes:
     return _CONTEXT + head + index_digest
 
 
-def _problem(bundle: Bundle, signature: bytes, trusted: TrustedKeys) -> str:
+def _problem(bundle: Bundle, trusted: TrustedKeys) -> str:
     """Say what is wrong with a signature, or nothing."""
-    if not signature:
-        return "isn't signed"
-    if len(signature) < _HEAD.size:
-        return f"has a signature that ends after {len(signature)} bytes"
-    magic, algorithm, identifier = _HEAD.unpack_from(signature)
-    value = signature[_HEAD.size :]
-    if magic != _MAGIC or len(value) != _SIZES.get(algorithm):
-        return f"has {len(signature)} bytes that are no signature of a known kind"
-    key = trusted.find(identifier)
+    signature = signature_of(bundle)
+    if signature is None:
+        size = len(bundle.signature)
+        return f"has {size} bytes that are no signature" if size else "isn't signed"
+    name = signature.identifier.hex()
+    key = trusted.find(signature.identifier)
     if key is None:
-        return f"is signed by the key {identifier.hex()}, which isn't trusted"
-    message = _message(signature[: _HEAD.size], bundle.header.index_digest)
+        return f"is signed by the key {name}, which isn't trusted"
+    message = _message(signature.head, bundle.header.index_digest)
     # The algorithm is the key's, never the file's: else a public key could serve as a secret.
-    if key.algorithm == algorithm and key.verifies(message, value):
+    if key.algorithm == signature.algorithm and key.verifies(message, signature.value):
         return ""
-    return f"has a wrong signature of the key {identifier.hex()}"
+    return f"has a wrong signature of the key {name}"
 
 
 def _content(bundle: Bundle) -> str:

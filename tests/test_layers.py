@@ -50,7 +50,7 @@ FLOORS = {
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
         cli.findings cli.place_health cli.driver_probe cli.driver_health
-        cli.shipping cli.devices cli.doctor cli.export cli.importing cli.inspect cli.keygen
+        cli.devices cli.shipping cli.doctor cli.export cli.importing cli.inspect cli.keygen
         cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mace_cache._filesystem import publish
 from mace_cache.cli.options import cache_directory_option, json_option
 from mace_cache.cli.output import complain, print_json, spoken_number
 from mace_cache.cli.rehearsal import CommandNotStartedError, rehearse
+from mace_cache.cli.shipping import publish_readable
 from mace_cache.config import read_settings
 from mace_cache.container import encode
 
@@ -138,16 +138,13 @@ def _warnings(rehearsal: Rehearsal, recorded: Iterable[Recorded]) -> Iterator[st
 
 
 def _write(programs: list[CompiledProgram], path: str) -> str:
-    """Write the bundle, readable as other files are: it is to be shipped.
+    """Write the bundle.
 
     Returns:
         What went wrong, or nothing.
     """
-    umask = os.umask(0o077)
-    os.umask(umask)
     try:
-        publish(path, encode(programs))
-        os.chmod(path, 0o666 & ~umask)
+        publish_readable(path, encode(programs))
     except (OSError, ValueError) as error:
         return f"{path} could not be written: {error}"
     return ""
