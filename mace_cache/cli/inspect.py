@@ -100,6 +100,7 @@ def _as_json(
     report = {
         "file": file,
         "bytes": len(data),
+        "format": "mclp",
         "valid": not found.problems,
         "header": found.header,
         "fingerprints": [components(text) for text in found.fingerprints],
@@ -178,8 +179,9 @@ def _tell_mace(file: str, size: int, found: MaceFile, *, as_json: bool) -> None:
     number = spoken_number(len(found.programs), "program")
     print_line(f"{file}: a valid file of MACE's of {number}, {spoken_size(size)}", "green")
     unknown = "it isn't said"
-    about = {"platform": found.platform or unknown, "device": found.device or unknown}
-    print_properties(about.items(), indent=2)
+    print_properties(
+        [("platform", found.platform or unknown), ("device", found.device or unknown)], indent=2
+    )
     rows = [[one.name, one.options, spoken_size(len(one.binary))] for one in found.programs]
     print_table(_MACE_COLUMNS, rows)
 
