@@ -145,6 +145,7 @@ class ProgramCache:
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
         self._trusted_keys = trusted_keys
+        self._precompiled = None if precompiled is None else list(map(os.path.abspath, precompiled))
         self._place = {
             "storage_path": self.settings.directory if storage_path is not None else None,
             "cache_full_path": None
@@ -344,7 +345,7 @@ class ProgramCache:
             "max_size": settings.max_size,
             "read_only": settings.read_only,
             "trust": str(settings.trust),
-            "precompiled": [],  # this process has asked them
+            "precompiled": self._precompiled,
             "trusted_keys": self._trusted_keys,
             "allow_unsigned": settings.allow_unsigned,
         }
@@ -355,7 +356,7 @@ class ProgramCache:
         if self.disabled_by or settings.read_only or settings.rebuilding or self._harvests_late:
             return None
         try:
-            return self.reopening_arguments()
+            return {**self.reopening_arguments(), "precompiled": []}  # this process has asked them
         except ConfigurationError:
             return None
 
