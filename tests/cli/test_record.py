@@ -337,7 +337,7 @@ def test_a_bundle_that_cannot_be_written(
     def fail(_path: str, _data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record, "publish", fail)
+    monkeypatch.setattr(record, "publish_readable", fail)
     ran, _output, _errors = application.record("--output", tmp_path / "app.mclp")
     assert ran.code == 1
     (line,) = ran.errors.splitlines()
