@@ -118,8 +118,8 @@ def test_export_of_some(stored: Store, tmp_path: Path) -> None:
         exported = Bundle((tmp_path / "some").read_bytes()).programs()
         assert {one.key for one in exported} == {one.key for one in wanted}
     (tmp_path / "some").unlink()
-    for arguments in (["--programs", "0000"], ["--cache-directory", tmp_path / "empty"]):
-        ran = run("export", "--output", tmp_path / "some", *arguments)
+    for nothing in (["--programs", "0000"], ["--cache-directory", tmp_path / "empty"]):
+        ran = run("export", "--output", tmp_path / "some", *nothing)
         assert "nothing to export" in one_line(ran, code=1)
     assert not (tmp_path / "some").exists()
     assert stored.directory.exists()
