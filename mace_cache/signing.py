@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from mace_cache._signing_keys import Key, TrustedKeys
     from mace_cache.config import Settings
 
-__all__ = ["Signature", "check_signature", "sign", "signature_of", "verified"]
+__all__ = [
+    "Signature",
+    "Verifier",
+    "check_signature",
+    "sign",
+    "signature_of",
+    "verifier_of",
+]
 
 _ALGORITHMS = {1: "Ed25519", 2: "HMAC-SHA256"}
 _SIZES = {1: 64, 2: 32}  # bytes of a signature by these
@@ -118,27 +125,40 @@ def check_signature(
         raise SignatureError(tier, f"{_content(bundle)} {problem}")
 
 
-def verified(payload: bytes, tier: str, settings: Settings) -> bytes:
-    """Give back what a remote has sent, if a trusted key has signed it.
+class Verifier(NamedTuple):
+    """Verifies whole files as they come from a remote, before anything of them is decoded.
 
-    Whether it is the program that was asked for is still to be looked at: the signature shows that
-    the file's own key and fingerprint are the signer's words.
-
-    Args:
-        payload: a whole MCLP file.
-        tier: the remote, as a person would name it, for the error.
-        settings: which keys are trusted, and whether what isn't signed is taken.
-
-    Raises:
-        SignatureError: no trusted key has signed it; or none is configured, and unsigned programs
-            aren't allowed.
-        DamagedFileError: it is no MCLP file.
+    Attributes:
+        trusted: the keys that are believed.
+        allow_unsigned: whether a file without a signature is taken as well.
     """
-    if settings.trusted_keys is None and not settings.allow_unsigned:
-        raise SignatureError(tier, "no key is trusted (MACE_CACHE_TRUSTED_KEYS), so nothing is")
-    bundle = Bundle(payload, tier)
-    check_signature(bundle, settings.trusted_keys, tier, allow_unsigned=settings.allow_unsigned)
-    return payload
+
+    trusted: TrustedKeys
+    allow_unsigned: bool = False
+
+    def verify(self, payload: bytes, tier: str) -> bytes:
+        """Give a file back, if a trusted key has signed it.
+
+        Whether it is the program that was asked for is still to be looked at: the signature shows
+        that the key and the fingerprint in the file are the signer's words.
+
+        Args:
+            payload: the whole file, any bytes whatever.
+            tier: the remote, as a person would name it, for the error.
+
+        Raises:
+            SignatureError: no trusted key has signed it.
+            DamagedFileError: it is no MCLP file.
+        """
+        bundle = Bundle(payload, tier)
+        check_signature(bundle, self.trusted, tier, allow_unsigned=self.allow_unsigned)
+        return payload
+
+
+def verifier_of(settings: Settings) -> Verifier | None:
+    """Give what verifies what comes from elsewhere, or None where no key is configured."""
+    trusted = settings.trusted_keys
+    return None if trusted is None else Verifier(trusted, settings.allow_unsigned)
 
 
 def _message(head: bytes, index_digest: bytes) -> bytes:

@@ -32,7 +32,7 @@ from mace_cache.container import Bundle, decode_entry, encode
 from mace_cache.container.structures import HEADER
 from mace_cache.errors import ConfigurationError, DamagedFileError, SignatureError
 from mace_cache.explanation import Origin
-from mace_cache.signing import check_signature, sign, verified
+from mace_cache.signing import Verifier, check_signature, sign, verifier_of
 from mace_cache.storage.memory import MemoryStorage
 from tests.fuzz.targets import _sealed
 from tests.helpers import FakeFactory, entries, make_source
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 PRIVATE_KEY, SHARED_KEY = Key(PRIVATE, b"p" * 32), Key(SHARED, b"s" * 32)
 KEYS = [PRIVATE_KEY, SHARED_KEY]
 TRUSTED = TrustedKeys((PRIVATE_KEY.public(), SHARED_KEY))
-SETTINGS = Settings(None, trusted_keys=TRUSTED)
+VERIFIER = Verifier(TRUSTED)
 OURS, OTHER = make_program(0, b"ours" * 10), make_program(1, b"other" * 10)
 THEIRS = make_program(0, b"ours" * 10, OTHER_FINGERPRINT)
 PARTS = struct.Struct("<4sI16s")
@@ -62,10 +62,10 @@ def key(request: pytest.FixtureRequest) -> Key:
     return given
 
 
-def refused(data: bytes, settings: Settings = SETTINGS) -> str:
+def refused(data: bytes, verifier: Verifier = VERIFIER) -> str:
     """Why a file isn't believed."""
     with pytest.raises((SignatureError, DamagedFileError)) as caught:
-        verified(data, "a remote", settings)
+        verifier.verify(data, "a remote")
     return str(caught.value)
 
 
@@ -90,7 +90,7 @@ def test_a_signed_file(key: Key) -> None:
     """It is believed, read as ever, and the same each time it is made."""
     for programs in ([OURS], [OURS, OTHER, THEIRS], []):
         signed = sign(encode(programs), key)
-        assert verified(signed, "a remote", SETTINGS) is signed
+        assert VERIFIER.verify(signed, "a remote") is signed
         assert signed == sign(encode(programs[::-1]), key) == sign(signed, key)
         bundle = Bundle(signed)
         bundle.verify()
@@ -111,7 +111,7 @@ def test_strip(key: Key) -> None:
     assert stripped == encode([OURS])
     assert "isn't signed" in refused(stripped)
     assert refused(stripped).startswith(f"a remote: the program {OURS.key[:12]}")
-    assert verified(stripped, "a remote", SETTINGS._replace(allow_unsigned=True)) is stripped
+    assert VERIFIER._replace(allow_unsigned=True).verify(stripped, "a remote") is stripped
 
 
 def test_swap(key: Key) -> None:
@@ -175,7 +175,7 @@ def test_forge(key: Key) -> None:
 def test_algorithm_confusion() -> None:
     """A public key, which everybody knows, is no secret for another algorithm."""
     public = PRIVATE_KEY.public()
-    trusting = SETTINGS._replace(trusted_keys=TrustedKeys((public,)))
+    trusting = Verifier(TrustedKeys((public,)))
     as_secret = Key(SHARED, public.material)
     assert "isn't trusted" in refused(sign(encode([OURS]), as_secret), trusting)
     unsigned = with_signature(encode([OURS]), bytes(56))
@@ -232,9 +232,10 @@ def test_other_keys() -> None:
     """Only what is configured is believed; nothing configured is no key at all."""
     signed = sign(encode([OURS]), PRIVATE_KEY)
     for trusted in (NO_KEY, TrustedKeys((SHARED_KEY,))):
-        assert PRIVATE_KEY.identifier.hex() in refused(signed, Settings(None, trusted_keys=trusted))
-    assert "no key is trusted" in refused(signed, Settings(None))
-    assert verified(signed, "a remote", Settings(None, allow_unsigned=True)) is signed
+        assert PRIVATE_KEY.identifier.hex() in refused(signed, Verifier(trusted))
+        assert "isn't trusted" in refused(signed, Verifier(trusted, allow_unsigned=True))
+    assert verifier_of(Settings(None)) is None
+    assert verifier_of(Settings(None, trusted_keys=TRUSTED)) == VERIFIER
 
 
 def test_identifiers_tell_keys_apart() -> None:
@@ -242,7 +243,7 @@ def test_identifiers_tell_keys_apart() -> None:
     keys = [Key(kind, material) for kind in (PUBLIC, SHARED) for material in (b"a" * 32, b"b" * 32)]
     assert len({key.identifier for key in keys}) == 4
     assert PRIVATE_KEY.identifier == PRIVATE_KEY.public().identifier
-    assert SHARED_KEY.material.hex() not in repr(KEYS) + str(TRUSTED) + repr(SETTINGS)
+    assert SHARED_KEY.material.hex() not in repr(KEYS) + str(TRUSTED) + repr(VERIFIER)
 
 
 def test_keys_are_text() -> None:
@@ -310,7 +311,7 @@ def test_without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cryptography", None)
     assert "mace-cache[signing]" in refused(signed)
-    assert verified(sign(encode([OURS]), SHARED_KEY), "a remote", SETTINGS)
+    assert VERIFIER.verify(sign(encode([OURS]), SHARED_KEY), "a remote")
 
 
 def test_a_storage_that_refuses_a_signature_is_a_miss(caplog: pytest.LogCaptureFixture) -> None:
