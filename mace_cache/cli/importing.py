@@ -65,6 +65,8 @@ def import_programs(
     settings = read_settings(
         cache_directory, trusted_keys=trusted_keys, allow_unsigned=allow_unsigned or None
     )
+    if settings.disabled:
+        raise click.ClickException("nothing can be imported: MACE_CACHE_DISABLE is set")
     factory = open_factory(cache_directory, changing=True)
     devices = _devices(device)
     data = map_file(file, settings.trust)

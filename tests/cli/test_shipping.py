@@ -188,6 +188,18 @@ def test_import_for_this_machine(device: cl.Device, cache_directory: Path, tmp_p
     assert kept.binary == b"more"
 
 
+def test_import_where_it_is_forbidden(
+    cache_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variables that switch caching off, or make it read-only."""
+    (tmp_path / "bundle").write_bytes(encode(PROGRAMS))
+    for variable, said in (("MACE_CACHE_DISABLE", "is set"), ("MACE_CACHE_READ_ONLY", "read-only")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "1")
+            assert said in one_line(run("import", tmp_path / "bundle", "--allow-unsigned"), code=1)
+    assert not cache_directory.exists()
+
+
 def test_import_of_nothing_for_this_machine(cache_directory: Path, tmp_path: Path) -> None:
     """It says which devices it is for; the exit code tells that nothing came of it."""
     path = tmp_path / "bundle"
