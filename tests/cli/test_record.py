@@ -345,6 +345,13 @@ def test_a_bundle_that_cannot_be_written(
     assert "No space left on device" in line
 
 
+def test_a_signature_that_cannot_be_made(tmp_path: Path) -> None:
+    """It is said before the application runs."""
+    assert "--output" in one_line(run("record", "--sign", "key", "--", "true"), code=2)
+    ran = run("record", "--output", tmp_path / "x", "--sign", tmp_path / "none", "--", "true")
+    assert "--sign=" in one_line(ran, code=2)
+
+
 def note(*, writable: bool = True, **programs: int | None) -> Note:
     """What a storage that was flushed had noted."""
     return Note("pocl-x", "/place", writable, flushed=True, programs=programs)

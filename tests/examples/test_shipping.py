@@ -7,8 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mace_cache
+from mace_cache._signing_keys import PRIVATE, make_key
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(mace_cache.__file__).parents[1]
 
@@ -27,13 +32,20 @@ def run(path: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_example_ships(examples: Path, tmp_path: Path, cache_directory: Path) -> None:
-    """Its first start after the installation loads what the wheel brought."""
+def test_example_ships(
+    examples: Path, tmp_path: Path, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first start after the installation loads what the wheel brought, as signed."""
+    key = make_key(PRIVATE)
+    (tmp_path / "release.key").touch(0o600)
+    (tmp_path / "release.key").write_text(key.to_text())
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", key.public().to_text())
     project, installed = tmp_path / "project", tmp_path / "installed"
     shutil.copytree(examples / "shipping", project, ignore=shutil.ignore_patterns("__pycache__"))
     bundle = "contrast/bundles/this-machine.mclp"
     record = ("-m", "mace_cache", "record", "--output", str(project / bundle))
-    assert "0.00 to 1.00, from source" in run(project, *record, "-m", "contrast")
+    signing = ("--sign", str(tmp_path / "release.key"))
+    assert "0.00 to 1.00, from source" in run(project, *record, *signing, "-m", "contrast")
     assert not cache_directory.exists()
 
     pip = ("-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index")
@@ -44,9 +56,10 @@ def test_example_ships(examples: Path, tmp_path: Path, cache_directory: Path) ->
     )
     assert "0.00 to 1.00, from storage" in run(installed, "-m", "contrast")
 
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", make_key(PRIVATE).public().to_text())
+    shutil.rmtree(cache_directory)
+    assert "0.00 to 1.00, from source" in run(installed, "-m", "contrast")
+
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", key.public().to_text())
     shutil.rmtree(cache_directory)
     assert ": present" in run(installed, "-m", "contrast.warm")
-    (installed / bundle).unlink()
-    shutil.rmtree(cache_directory)
-    assert ": built" in run(installed, "-m", "contrast.warm")
-    assert "0.00 to 1.00, from storage" in run(installed, "-m", "contrast")
