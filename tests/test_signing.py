@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 import logging
 import struct
@@ -103,6 +105,17 @@ def test_the_bytes_of_a_signature(key: Key) -> None:
     magic, algorithm, identifier = PARTS.unpack_from(signature_of(sign(encode([OURS]), key)))
     assert (magic, algorithm, identifier) == (b"MSIG", key.algorithm, key.identifier)
     assert len(signature_of(sign(encode([OURS]), key))) == {1: 88, 2: 56}[algorithm]
+
+
+def test_a_signature_as_the_specification_computes_it() -> None:
+    """With nothing of the library but the file: what a second implementation would do."""
+    signed = sign(encode([OURS]), SHARED_KEY)
+    table_end = int.from_bytes(signed[0x20:0x24], "little") + 0x58
+    index_digest = hashlib.sha256(signed[:0x30] + signed[0x50:table_end]).digest()
+    identifier = hmac.digest(b"s" * 32, b"mace-cache key identifier", "sha256")[:16]
+    head = b"MSIG" + b"\2\0\0\0" + identifier
+    value = hmac.digest(b"s" * 32, b"MCLP signature 1" + head + index_digest, "sha256")
+    assert signed.endswith(hashlib.sha256(signed[: -32 - 56]).digest() + head + value)
 
 
 def test_strip(key: Key) -> None:
