@@ -28,6 +28,7 @@ from mace_cache.request import make_request
 from mace_cache.resident import ResidentPrograms
 from mace_cache.storage.factory import choose_factory
 from mace_cache.storage.memory import MemoryStorageFactory
+from mace_cache.storage.precompiled import Precompiled
 from mace_cache.tiers import Tiers
 from mace_cache.unwritten import Unwritten
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
-    from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
 
     Path = str | os.PathLike[str]
 
@@ -67,6 +67,12 @@ class ProgramCache:
         storage_factory: what makes the storages, instead of a directory.
         binary_paths: precompiled MCLP files; the first that exists is used, read-only.
         binary: the bytes of a precompiled MCLP file, used after *binary_paths*.
+        precompiled: more precompiled MCLP files, each of which is used after those; those that
+            installed packages ship (entry points ``mace_cache.bundles``) if None.
+        trusted_keys: public keys, and files of keys, with commas between them: what is precompiled
+            is used only if one of them has signed it. Any is used unless set.
+        allow_unsigned: whether a file without a signature is used nevertheless.
+        signing_key: the file of the key that signs what is written elsewhere.
         reuse_policy: which programs of other device fingerprints may be loaded as well; none
             unless set.
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
@@ -103,7 +109,11 @@ class ProgramCache:
         url: str | None = None,
         storage_factory: KVStorageFactory | None = None,
         binary_paths: Sequence[Path] = (),
-        binary: bytes | None = None,
+        binary: bytes | memoryview | None = None,
+        precompiled: Sequence[Path] | None = None,
+        trusted_keys: str | None = None,
+        allow_unsigned: bool | None = None,
+        signing_key: Path | None = None,
         reuse_policy: ReusePolicy | None = None,
         max_size: int | str | None = None,
         read_only: bool | None = None,
@@ -115,7 +125,15 @@ class ProgramCache:
         guard: GuardMode = "journal",
     ) -> None:
         check_policy(harvest)
-        self.settings = read_settings(storage_path, max_size, read_only, trust)
+        self.settings = read_settings(
+            storage_path,
+            max_size,
+            read_only,
+            trust,
+            trusted_keys=trusted_keys,
+            signing_key=signing_key,
+            allow_unsigned=allow_unsigned,
+        )
         factory, self.disabled_by = choose_factory(
             self.settings,
             storage_path=storage_path,
@@ -124,15 +142,10 @@ class ProgramCache:
             storage_factory=storage_factory,
         )
         self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
-        precompiled: tuple[ReadOnlyByteStreamStorage, ...] = ()
-        if (binary_paths or binary is not None) and not self.disabled_by:
-            from mace_cache.storage.bytestream import (  # noqa: PLC0415 (most have none)
-                open_precompiled,
-            )
-
-            precompiled = open_precompiled(binary_paths, binary)
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
+        self._trusted_keys = trusted_keys
+        self._precompiled = None if precompiled is None else list(map(os.path.abspath, precompiled))
         self._place = {
             "storage_path": self.settings.directory if storage_path is not None else None,
             "cache_full_path": None
@@ -152,7 +165,7 @@ class ProgramCache:
         make_tiers = partial(
             Tiers,
             factory=self.factory,
-            precompiled=precompiled,
+            precompiled=Precompiled(self.settings, precompiled, binary_paths, binary),
             policy=reuse_policy,
             max_retries=max_retries,
             recache=bool(self.settings.rebuilding),
@@ -332,6 +345,9 @@ class ProgramCache:
             "max_size": settings.max_size,
             "read_only": settings.read_only,
             "trust": str(settings.trust),
+            "precompiled": self._precompiled,
+            "trusted_keys": self._trusted_keys,
+            "allow_unsigned": settings.allow_unsigned,
         }
 
     def _arguments_of_workers(self) -> dict[str, Any] | None:
@@ -340,7 +356,7 @@ class ProgramCache:
         if self.disabled_by or settings.read_only or settings.rebuilding or self._harvests_late:
             return None
         try:
-            return self.reopening_arguments()
+            return {**self.reopening_arguments(), "precompiled": []}  # this process has asked them
         except ConfigurationError:
             return None
 

@@ -19,18 +19,20 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _trust _directories _filesystem _locking _mounts config
-        _notes _warm_process _notebook statistics rejections
+        errors explanation program _report _trust _directories _filesystem _locking _mounts
+        _signing_keys config _notes _warm_process _notebook statistics rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
         _preprocessor _headers source
         container.structures container.metadata container.plain container.reading container.writing
         container.inspection container
+        signing mace_file
     """,
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
-        storage.file storage.bytestream storage.recorded storage.factory
+        storage.file storage.bytestream storage._installed storage.precompiled storage.recorded
+        storage.factory
     """,
     "the cache": """
         _trial_process _launches guard tiers request resident records loading
@@ -48,7 +50,8 @@ FLOORS = {
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
         cli.findings cli.content_health cli.place_health cli.driver_probe cli.driver_health
-        cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.devices cli.shipping cli.doctor cli.export cli.importing cli.inspect cli.keygen
+        cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,
 }
