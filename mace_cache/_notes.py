@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mace_cache._filesystem import tolerant_unlink
+from mace_cache._trust import check_own
 
 if TYPE_CHECKING:
     from mace_cache._directories import Place
@@ -217,7 +218,7 @@ def _lock(place: Place, directory: int, name: str, create: int = 0) -> Note | No
         return None
     _held[descriptor] = None
     try:
-        os.fchmod(descriptor, 0o600)
+        _claim(descriptor, name, place)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         # Whoever held it may have renamed or removed it before it let go.
@@ -232,9 +233,15 @@ def _lock(place: Place, directory: int, name: str, create: int = 0) -> Note | No
     return note
 
 
-def _is_same(status: os.stat_result, descriptor: int) -> bool:
+def _claim(descriptor: int, name: str, place: Place) -> None:
+    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
+    check_own(status, name, trust=place.trust)
+    os.fchmod(descriptor, 0o600)  # a umask may have taken what we need ourselves
+
+
+def _is_same(status: os.stat_result, descriptor: int) -> bool:
     return os.path.samestat(status, os.fstat(descriptor))
 
 

@@ -204,21 +204,26 @@ def test_a_forked_child_neither_holds_nor_ends_a_note(place: Place) -> None:
         os.close(writing)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link", "hard link"])
 def test_what_stands_in_the_place_of_a_note(place: Place, tmp_path: Path, kind: str) -> None:
-    """Nothing is waited for or followed: no note can be made there."""
+    """Nothing is waited for, followed or written through: no note can be made there."""
     outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    outside.chmod(0o640)
     take_note(place, "00", 1).end(1)
     path = Path(place, "guard", NAME)
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "directory":
         path.mkdir()
-    else:
+    elif kind == "link":
         path.symlink_to(outside)
+    else:
+        path.hardlink_to(outside)
     with pytest.raises(OSError, match=r"."):
         take_note(place, NAME, 5)
-    assert not outside.exists()
+    assert outside.read_bytes() == b"precious"
+    assert outside.stat().st_mode & 0o777 == 0o640
 
 
 def test_notes_are_private(place: Place) -> None:
