@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FirstLaunches"]
 
 _MOST = 128  # programs: each holds a file open
+_GRACE = 0.05  # seconds: a result can be there before the driver says that the launch is through
 _COMPLETE = 0  # CL_COMPLETE; what failed is negative (OpenCL specification, 5.11)
 
 _watched: dict[int, FirstLaunches] = {}  # by the driver's handle of the program
@@ -65,7 +67,10 @@ class FirstLaunches:
         if self._process != os.getpid() or _watched.get(self._program.int_ptr) is not self:
             return True
         self._settled = True
-        if not self._kernels or self._are_under_way():
+        until = time.monotonic() + _GRACE
+        while self._are_under_way() and time.monotonic() < until:
+            time.sleep(_GRACE / 50)
+        if not self._kernels or self._events:
             return False
         self._end(prove=True)
         return True
