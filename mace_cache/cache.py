@@ -85,6 +85,10 @@ class ProgramCache:
         guard: what is done so that a binary which crashes the driver takes down one process at
             most: ``journal``, a note on disk while a binary is loaded that wasn't before;
             ``subprocess``, a child process that loads it first; ``off``, nothing.
+        remote: what other machines share with this one, asked when no nearer tier has a program and
+            written to in the background: a URL (`RedisStorageFactory`, `ObjectStorageFactory`), or
+            a storage factory. Without it ``MACE_CACHE_REMOTE`` decides.
+        allow_unsigned: whether programs of the remote are loaded though nobody has signed them.
 
     Attributes:
         settings: what the cache was told.
@@ -92,7 +96,8 @@ class ProgramCache:
         disabled_by: why nothing is cached, or an empty text.
 
     Raises:
-        ConfigurationError: an argument can't be used, or more than one says where the programs are.
+        ConfigurationError: an argument can't be used, more than one says where the programs are, or
+            nobody verifies what comes from the remote.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class ProgramCache:
         exit_timeout: float = 60.0,
         max_retries: int = 3,
         guard: GuardMode = "journal",
+        remote: str | KVStorageFactory | None = None,
+        allow_unsigned: bool = False,
     ) -> None:
         check_policy(harvest)
         self.settings = read_settings(storage_path, max_size, read_only, trust)
@@ -122,6 +129,8 @@ class ProgramCache:
             cache_full_path=cache_full_path,
             url=url,
             storage_factory=storage_factory,
+            remote=remote,
+            allow_unsigned=allow_unsigned,
         )
         self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
         precompiled: tuple[ReadOnlyByteStreamStorage, ...] = ()
@@ -133,12 +142,14 @@ class ProgramCache:
             precompiled = open_precompiled(binary_paths, binary)
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
-        self._place = {
+        self._place: dict[str, Any] = {
             "storage_path": self.settings.directory if storage_path is not None else None,
             "cache_full_path": None
             if cache_full_path is None
             else os.path.abspath(cache_full_path),
             "url": url,
+            "remote": remote if isinstance(remote, str) else None,
+            "allow_unsigned": allow_unsigned,
         }
         read_only = self.settings.read_only
         statistics_directory = None if read_only else self.factory.state_place()
@@ -148,7 +159,8 @@ class ProgramCache:
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
         own_guard = make_guard(guard, self.factory.state_place(), self.settings.lock_timeout)
-        self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
+        wait = self.factory.wait
+        self._unwritten = Unwritten(statistics_directory, quiet, own_guard, wait)
         make_tiers = partial(
             Tiers,
             factory=self.factory,
