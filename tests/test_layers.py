@@ -30,7 +30,9 @@ FLOORS = {
     """,
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
-        storage.file storage.bytestream storage.recorded storage.factory
+        storage.file storage.bytestream storage.recorded
+        storage.remote storage.redis storage.objects
+        storage._failing_open storage._uploads storage._renewal storage.tiered storage.factory
     """,
     "the cache": """
         _trial_process guard tiers request resident records loading
@@ -58,7 +60,9 @@ ROOMS = [room for rooms in FLOORS.values() for room in rooms.split()]
 # and the command says which version it is.
 UPWARD = {"cli": {"cli.application"}, "cli.application": {""}}
 
-NEVER_AT_IMPORT = {"filelock", "platformdirs", "rich", "click", "multiprocessing"}
+NEVER_AT_IMPORT = {
+    "filelock", "platformdirs", "rich", "click", "multiprocessing", "redis", "obstore"
+}  # fmt: skip
 ABOVE_THE_DRIVER = {"cl", "pyopencl"}
 COMMAND_ONLY = {"click", "rich"}
 

@@ -178,12 +178,17 @@ class RedisStorageFactory(RemoteStorageFactory):
         _check_installed(url)
         self._url, _, query = url.partition("?")
         options = dict(parse_qsl(query))
-        tls = urlsplit(url).scheme == "rediss"
+        parts = urlsplit(url)
+        tls = parts.scheme == "rediss"
         known = {"prefix", "db", *(_CERTIFICATES if tls else ())}
         if set(options) - known or not options.get("db", "0").isdecimal():
             raise ConfigurationError(
                 "remote", shown(url), "only the options " + ", ".join(sorted(known))
             )
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ConfigurationError("remote", shown(url), "a port, as host:6379") from error
         self.prefix = options.get("prefix", "mace")
         self._arguments: dict[str, Any] = {
             name: os.path.expanduser(options[option])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
@@ -27,6 +26,7 @@ from tests.storage.conformance import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from mace_cache.program import CompiledProgram
     from mace_cache.storage.base import KVStorage
@@ -126,7 +126,7 @@ def test_a_web_server_is_read(website: str, tmp_path: Path) -> None:
     assert not storage.writable
     with pytest.raises(StorageReadOnlyError):
         storage.insert(make_key(1), make_program(1))
-    with pytest.raises(OSError, match="HTTP|http"):
+    with pytest.raises(OSError, match="HTTP"):
         list(storage.keys())
 
 

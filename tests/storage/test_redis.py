@@ -184,7 +184,9 @@ class TestTLS:
         insert_all(open_storage(RedisStorageFactory(valkey.url, UNSIGNED)), [make_program()])
         assert self.find(ports[0]) == make_program()
 
-    @pytest.mark.parametrize("liar", ["another authority", "another name", "the system's", "nobody"])
+    @pytest.mark.parametrize(
+        "liar", ["another authority", "another name", "the system's", "nobody"]
+    )
     def test_who_is_not(self, ports: tuple[int, int], tmp_path: Path, liar: str) -> None:
         """A server without a valid certificate, and a client without one, are refused."""
         port, options = ports[0], dict[str, object]()
