@@ -88,7 +88,16 @@ def running_valkey(
     port = port or free_port()
     path = directory / f"{port}.sock"
     command = [str(get_binary_path()), "--port", str(port), "--unixsocket", str(path)]
-    command += ["--bind", bind, "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    command += [
+        "--bind",
+        *bind.split(),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(directory),
+    ]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as process:
         try:
             with redis.Redis(unix_socket_path=str(path)) as client:
