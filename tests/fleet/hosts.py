@@ -69,7 +69,8 @@ def network() -> Iterator[Network]:
         yield Network("127.0.0.1", namespaces=False)
         return
     _ip("link set lo up")
-    _ip("link add fleet type bridge")
+    # An address of its own: else it takes one of its ports', and changes it when a host ends.
+    _ip("link add fleet address 02:00:00:00:00:01 type bridge")
     _ip(f"addr add {_SERVER}/16 dev fleet")
     _ip("link set fleet up")
     yield Network(_SERVER, namespaces=True)
