@@ -182,7 +182,7 @@ def wait_for(hosts: Sequence[Host]) -> list[dict[str, Any]]:
 def costs(server: Valkey) -> dict[str, float]:
     """Give what a server has done so far: requests, connections and bytes."""
     with server.client() as client:
-        stats: dict[str, Any] = client.info("everything")  # type: ignore[assignment] # stated for asyncio too
+        stats: dict[str, Any] = client.info("everything")
         commands = {
             name.removeprefix("cmdstat_"): value["calls"]
             for name, value in stats.items()

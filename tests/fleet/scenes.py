@@ -95,8 +95,8 @@ def measure(count: int, programs: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"machine": name_of_this_machine(), "programs": programs}
     with fleet() as (where, directory, server, url):
 
-        def start(*numbers: int) -> dict[str, float]:
-            hosts, go = start_hosts(numbers, where, directory, url, programs)
+        def start(*numbers: int, options: str = "") -> dict[str, float]:
+            hosts, go = start_hosts(numbers, where, directory, url + options, programs)
             before = costs(server)
             go()
             wait_for(hosts)
@@ -110,7 +110,10 @@ def measure(count: int, programs: int) -> dict[str, Any]:
             figures["bytes of a program"] = client.strlen(name)
             figures["memory of a program"] = client.memory_usage(name)
             assert len(entries) == programs
-        figures["all at once"] = start(*range(2, 2 + count))
+            figures["memory of a connection"] = client.client_list()[0]["tot-mem"]
+        figures["all at once, on all"] = start(*range(2, 2 + count))
+        numbers = range(2 + count, 2 + 2 * count)
+        figures["all at once, on nothing"] = start(*numbers, options="&prefix=nothing")
     return figures
 
 
