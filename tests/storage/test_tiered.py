@@ -216,6 +216,15 @@ def test_a_wait_is_bounded() -> None:
     assert scene.settle() == [make_key()]
 
 
+def test_the_thread_does_not_wait_for_itself() -> None:
+    """A collection in it may end a cache."""
+    scene = Scene(FaultyStorage())
+    answers: list[bool] = []
+    scene.storage._uploads.submit(lambda: answers.append(scene.factory.wait(60)))
+    scene.settle()
+    assert answers == [True]
+
+
 def test_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the interpreter ends, or too many run: it is done at once, and nothing is lost."""
 
