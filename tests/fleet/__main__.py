@@ -1,6 +1,7 @@
 """``python -m tests.fleet``: 64 hosts start together, and remotes fail while a host starts.
 
-``--measure`` prints what a host costs its server instead, for ``docs/fleet.md``.
+``--measure`` prints what a host costs its server instead, for ``docs/fleet.md``. ``--scene tls``
+needs a server that is built with TLS, which ``REDIS_SERVER`` names.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=64)
     parser.add_argument("--programs", type=int, default=3)
-    parser.add_argument("--scene", choices=[*scenes.SCENES, "harms", "measure"])
+    parser.add_argument("--scene", choices=[*scenes.SCENES, "harms", "measure", "tls"])
     parser.add_argument("--measure", action="store_true")
     arguments = parser.parse_args()
     if arguments.scene == "harms":
         harms.run()
     elif arguments.scene == "measure":
         print(json.dumps(scenes.measure(arguments.hosts, arguments.programs), indent=2))  # noqa: T201 (its output)
+    elif arguments.scene == "tls":
+        scenes.tls(arguments.hosts, arguments.programs)
     elif arguments.scene:
         scenes.SCENES[arguments.scene](arguments.hosts, arguments.programs)
     else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.fleet.hosts import (
+    Network,
     costs,
     fleet,
     kill,
@@ -15,6 +18,7 @@ from tests.fleet.hosts import (
     start_hosts,
     wait_for,
 )
+from tests.servers import free_port, make_certificates, running_valkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +92,33 @@ def restarted_server(count: int, programs: int) -> None:
         builds = sum(len(answer["built"]) for answer in answers)
         _say(f"the server of {count} hosts died: {builds} builds, none was held up")
         assert len(answers) == count
+
+
+def tls(_count: int, programs: int) -> None:
+    """Hosts with client certificates and a server that speaks TLS itself: not all are built so."""
+    with tempfile.TemporaryDirectory(prefix="mace-cache-fleet-") as name:
+        directory = Path(name)
+        authority, ca, cert, key = make_certificates(directory)
+        server = authority.issue_cert("127.0.0.1")
+        server.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
+        port = free_port()
+        options = ["--tls-port", str(port), "--tls-ca-cert-file", str(ca)]
+        for option in ("--tls-cert-file", "--tls-key-file"):
+            options += [option, str(directory / "server.pem")]
+        where = Network("127.0.0.1", namespaces=False)
+        url = f"rediss://127.0.0.1:{port}?allow_unsigned=1&ca={ca}"
+        with running_valkey(directory, *options):
+            for query, builds in (
+                (f"&cert={cert}&key={key}", programs),
+                (f"&cert={cert}&key={key}", 0),
+                ("", programs),  # the server refuses it
+            ):
+                number = len(list(directory.glob("*/pocl")))
+                hosts, start = start_hosts([number], where, directory, url + query, programs)
+                start()
+                (answer,) = wait_for(hosts)
+                assert len(answer["built"]) == builds, answer
+        _say("over the server's own TLS: one host built, the next fetched, a stranger was refused")
 
 
 def measure(count: int, programs: int) -> dict[str, Any]:
