@@ -31,8 +31,9 @@ FLOORS = {
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
         storage.file storage.bytestream storage.recorded
-        storage.remote storage.redis storage.objects
-        storage._failing_open storage._uploads storage._renewal storage.tiered storage.factory
+        storage.remote_settings storage.remote storage.redis storage.objects
+        storage._failing_open storage._uploads storage._renewal storage.tiered storage.remotes
+        storage.factory
     """,
     "the cache": """
         _trial_process guard tiers request resident records loading

@@ -16,10 +16,10 @@ from mace_cache._report import forget_reported
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.statistics import StatisticsFile
-from mace_cache.storage import remote as remote_room
+from mace_cache.storage import remote_settings
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.redis import RedisStorageFactory
-from mace_cache.storage.remote import RemoteSettings
+from mace_cache.storage.remote_settings import RemoteSettings
 from mace_cache.storage.tiered import TieredStorageFactory
 from tests.helpers import (
     GARBAGE,
@@ -309,8 +309,8 @@ def test_every_byte_passes_the_verifier(context: cl.Context, tmp_path: Path, url
     assert Verifier.seen
     assert all(payload[:4] == b"MCLP" for payload in Verifier.seen)
     with pytest.raises(ConfigurationError, match="allow_unsigned"):
-        remote_room.verified(b"", "redis://host", RemoteSettings())
-    assert remote_room.verified(b"x", "redis://host", UNSIGNED) == b"x"
+        remote_settings.verified(b"", "redis://host", RemoteSettings())
+    assert remote_settings.verified(b"x", "redis://host", UNSIGNED) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -331,6 +331,8 @@ def test_what_cannot_be_used(remote: str, match: str) -> None:
     """It is an error when the cache is made, not later."""
     with pytest.raises(ConfigurationError, match=match):
         ProgramCache(remote=remote, allow_unsigned=True)
+    with pytest.raises(ConfigurationError, match="there is a remote"):
+        ProgramCache(url="redis://host", remote=remote, allow_unsigned=True)
 
 
 @pytest.mark.parametrize(("scheme", "package"), [("redis", "redis"), ("s3", "obstore")])

@@ -15,7 +15,7 @@ from mace_cache.errors import DamagedFileError, MaceCacheError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mace_cache.storage.remote import RemoteSettings
+    from mace_cache.storage.remote_settings import RemoteSettings
 
 __all__ = ["FailingOpen"]
 

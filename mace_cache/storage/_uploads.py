@@ -66,8 +66,8 @@ class Uploads:
             seconds: how long at most.
 
         Returns:
-            Whether nothing is left; True in the thread itself, which can't wait for its own end, and
-            in a forked child.
+            Whether nothing is left; True in the thread itself, which can't wait for its own end,
+            and in a forked child.
         """
         if os.getpid() != self._process or self._thread is threading.current_thread():
             return True

@@ -1,40 +1,30 @@
 """Settings or a URL to a storage factory.
 
-A new backend is made known by its scheme in `MAKERS` or `REMOTES`, and nowhere else; other people's
-by an entry point of the group ``mace_cache.storages``.
+A new backend is made known by its scheme in `MAKERS`, or in ``remotes.py``, and nowhere else.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from mace_cache._report import warn_once
 from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
-from mace_cache.errors import ConfigurationError, UnknownSchemeError
+from mace_cache.errors import ConfigurationError
 from mace_cache.storage.base import KVStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from mace_cache._directories import Place
     from mace_cache.storage.base import KVStorage
-    from mace_cache.storage.remote import RemoteSettings
 
-    RemoteMaker = Callable[[str, RemoteSettings], KVStorageFactory]
-
-__all__ = ["MAKERS", "REMOTES", "ConfigKVStorageFactory", "choose_factory"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["MAKERS", "ConfigKVStorageFactory", "choose_factory"]
 
 _OPTIONS = ("max_size", "read_only")
-_ENTRY_POINTS = "mace_cache.storages"
 
 
 class ConfigKVStorageFactory(KVStorageFactory):
@@ -97,7 +87,9 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
     scheme, colon, rest = url.partition(":")
     maker = MAKERS.get(scheme.lower()) if colon else None
     if maker is None:
-        return _make_remote(url, settings, local=MAKERS)[0]
+        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+
+        return make_remote(url, settings, local=MAKERS)[0]
     location, _, query = rest.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in options:
@@ -108,70 +100,6 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
         else:
             settings = settings._replace(read_only=parse_boolean(value))
     return maker(location, settings)
-
-
-def _make_remote(
-    url: str,
-    settings: Settings,
-    *,
-    local: Iterable[str] = (),
-    allow_unsigned: bool = False,
-) -> tuple[KVStorageFactory, RemoteSettings]:
-    """Make what a URL of a remote means, and tell how it is to be used.
-
-    Args:
-        url: the URL.
-        settings: the cache's.
-        local: what else could have been written as a scheme.
-        allow_unsigned: whether nobody need have signed what comes from there.
-
-    Raises:
-        UnknownSchemeError: no storage has the URL's scheme.
-        ConfigurationError: the URL can't be used.
-    """
-    from mace_cache.storage.remote import (  # noqa: PLC0415 (few starts have a remote)
-        RemoteSettings,
-        RemoteStorageFactory,
-        check_signing,
-        shown,
-        split_url,
-    )
-
-    rest, stated = split_url(url, RemoteSettings(allow_unsigned=allow_unsigned))
-    if settings.read_only and stated.reads:
-        stated = stated._replace(policy="read-only")
-    maker = _find_remote(rest, local)
-    try:
-        made = maker(rest, stated)
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        raise ConfigurationError("remote", shown(url), f"what can be made ({error})") from error
-    if isinstance(made, RemoteStorageFactory):
-        return made, made.settings
-    check_signing(url, stated._replace(verifier=None))  # nobody verifies what it decodes itself
-    return made, stated
-
-
-def _find_remote(url: str, local: Iterable[str]) -> RemoteMaker:
-    scheme, colon, _ = url.partition(":")
-    module, _, name = REMOTES.get(scheme.lower() if colon else "", "").partition(":")
-    if module:
-        return cast("RemoteMaker", getattr(importlib.import_module(module), name))
-    from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and few need it)
-
-    found = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
-    if not colon or scheme.lower() not in found:
-        known = tuple(sorted({*local, *REMOTES, *found}))
-        from mace_cache.storage.remote import shown  # noqa: PLC0415 (as above)
-
-        raise UnknownSchemeError(shown(url), scheme if colon else "", known)
-    point = found[scheme.lower()]
-    try:
-        return cast("RemoteMaker", point.load())
-    except Exception as error:
-        expected = f"the entry point {point.value} to load ({error})"
-        raise ConfigurationError("url", scheme, expected) from error
 
 
 def _path(location: str) -> str:
@@ -223,17 +151,6 @@ MAKERS: dict[str, Callable[[str, Settings], KVStorageFactory]] = {
     "memory": _make_memory,
 }
 
-# The factory class of each remote's scheme. Other people's, by their entry points, take the same.
-REMOTES: dict[str, str] = {
-    **dict.fromkeys(
-        ("redis", "rediss", "redis+unix"), "mace_cache.storage.redis:RedisStorageFactory"
-    ),
-    **dict.fromkeys(
-        ("s3", "gs", "az", "http", "https", "objects+file"),
-        "mace_cache.storage.objects:ObjectStorageFactory",
-    ),
-}
-
 
 def choose_factory(
     settings: Settings,
@@ -276,14 +193,15 @@ def choose_factory(
     if elevated := elevated_rights():
         return None, f"{elevated}: caching is off"
     choose = partial(_choose, settings, cache_full_path, url, storage_factory)
+    choose = partial(choose, remote=remote, allow_unsigned=allow_unsigned)
     if settings.record is None:
-        return _with_remote(*choose(allow_unsigned), settings, remote, allow_unsigned)
+        return choose()
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
 
     if settings.record_only:
         made = _make_directory(settings.record, settings._replace(max_size=0))
         return RecordedStorageFactory(made, settings.record), ""
-    factory, reason = _with_remote(*choose(allow_unsigned), settings, remote, allow_unsigned)
+    factory, reason = choose()
     if factory is None:
         return None, reason
     return RecordedStorageFactory(factory, settings.record), ""
@@ -294,7 +212,32 @@ def _choose(
     cache_full_path: str | os.PathLike[str] | None,
     url: str | None,
     storage_factory: KVStorageFactory | None,
+    *,
+    remote: str | KVStorageFactory | None,
     allow_unsigned: bool,
+) -> tuple[KVStorageFactory | None, str]:
+    scheme = None if url is None else url.partition(":")[0].lower()
+    if url is not None and scheme not in MAKERS:
+        if remote is not None:
+            raise ConfigurationError("url", scheme, "a place on this machine: there is a remote")
+        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+        from mace_cache.storage.tiered import TieredStorageFactory  # noqa: PLC0415 (as above)
+
+        made, stated = make_remote(url, settings, local=MAKERS, allow_unsigned=allow_unsigned)
+        return TieredStorageFactory(MemoryStorageFactory(), made, stated), ""
+    factory, reason = _choose_local(settings, cache_full_path, url, storage_factory)
+    if factory is None or (remote is None and settings.remote is None):
+        return factory, reason
+    from mace_cache.storage.remotes import with_remote  # noqa: PLC0415 (as above)
+
+    return with_remote(factory, settings, remote, allow_unsigned=allow_unsigned), ""
+
+
+def _choose_local(
+    settings: Settings,
+    cache_full_path: str | os.PathLike[str] | None,
+    url: str | None,
+    storage_factory: KVStorageFactory | None,
 ) -> tuple[KVStorageFactory | None, str]:
     if storage_factory is not None:
         return storage_factory, ""
@@ -310,50 +253,4 @@ def _choose(
         return factory, ""
     if url is None and settings.directory is None:
         return None, "there is no home to keep a cache in, and MACE_CACHE_DIR isn't set"
-    if url is not None and url.partition(":")[0].lower() not in MAKERS:
-        made, stated = _make_remote(url, settings, local=MAKERS, allow_unsigned=allow_unsigned)
-        return _tiered(MemoryStorageFactory(), made, stated), ""
     return ConfigKVStorageFactory(url, settings), ""
-
-
-def _with_remote(
-    factory: KVStorageFactory | None,
-    reason: str,
-    settings: Settings,
-    remote: str | KVStorageFactory | None,
-    allow_unsigned: bool,
-) -> tuple[KVStorageFactory | None, str]:
-    """Put the remote behind a storage factory where there are both."""
-    if factory is None or (remote is None and settings.remote is None):
-        return factory, reason
-    if remote is None or isinstance(remote, str):
-        url = str(remote or settings.remote)
-        # One file for all, which a storage URL means by it, can't be shared by a fleet.
-        url = f"objects+{url}" if url.lower().startswith("file:") else url
-        try:
-            made, stated = _make_remote(url, settings, allow_unsigned=allow_unsigned)
-        except ConfigurationError as error:
-            if remote is not None:
-                raise
-            warn_once(logger, "MACE_CACHE_REMOTE", "%s; no remote is used", error)
-            return factory, reason
-        return _tiered(factory, made, stated), reason
-    from mace_cache.storage.remote import (  # noqa: PLC0415 (few starts have a remote)
-        RemoteSettings,
-        RemoteStorageFactory,
-        check_signing,
-    )
-
-    if isinstance(remote, RemoteStorageFactory):
-        return _tiered(factory, remote, remote.settings), reason
-    stated = RemoteSettings(allow_unsigned=allow_unsigned)
-    check_signing(str(remote), stated)
-    return _tiered(factory, remote, stated), reason
-
-
-def _tiered(
-    local: KVStorageFactory, remote: KVStorageFactory, settings: RemoteSettings
-) -> KVStorageFactory:
-    from mace_cache.storage.tiered import TieredStorageFactory  # noqa: PLC0415 (few starts have a remote)
-
-    return TieredStorageFactory(local, remote, settings)

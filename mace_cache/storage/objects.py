@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError
-from mace_cache.storage.remote import (
-    RemoteSettings,
-    RemoteStorage,
-    RemoteStorageFactory,
-    shown,
-    split_url,
-)
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory
+from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

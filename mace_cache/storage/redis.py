@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mace_cache.errors import ConfigurationError
-from mace_cache.storage.remote import (
-    RemoteSettings,
-    RemoteStorage,
-    RemoteStorageFactory,
-    Turn,
-    shown,
-    split_url,
-    ttl_in_milliseconds,
-)
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
+from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +72,7 @@ class RedisStorage(RemoteStorage):
         self._factory = factory
         self._prefix = f"{factory.prefix}:{_VERSION}:{name}:"
         self._tokens: dict[str, str] = {}
-        self._ttl = ttl_in_milliseconds(factory.settings)
+        self._ttl = factory.settings.ttl_milliseconds
 
     def get(self, key: str) -> bytes | None:
         """Give the bytes of a key; what is asked for is kept for its time anew."""

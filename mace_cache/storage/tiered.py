@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mace_cache._directories import Place
     from mace_cache.program import CompiledProgram
-    from mace_cache.storage.remote import RemoteSettings
+    from mace_cache.storage.remote_settings import RemoteSettings
 
 __all__ = ["TieredStorage", "TieredStorageFactory"]
 

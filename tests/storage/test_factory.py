@@ -11,13 +11,13 @@ from mace_cache.errors import ConfigurationError, StorageReadOnlyError, UnknownS
 from mace_cache.storage.directory import DirectoryStorage, DirectoryStorageFactory
 from mace_cache.storage.factory import (
     MAKERS,
-    REMOTES,
     ConfigKVStorageFactory,
     choose_factory,
 )
 from mace_cache.storage.file import FileStorage, FileStorageFactory, OneFileStorageFactory
 from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
 from mace_cache.storage.remote import RemoteStorageFactory
+from mace_cache.storage.remotes import REMOTES
 from tests.storage.conformance import (
     NAME,
     PersistentConformance,

@@ -13,7 +13,7 @@ from obstore.store import S3Store
 
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError
 from mace_cache.storage.objects import ObjectStorageFactory
-from mace_cache.storage.remote import RemoteSettings
+from mace_cache.storage.remote_settings import RemoteSettings
 from tests.storage.conformance import (
     NAME,
     ReadOnlyConformance,

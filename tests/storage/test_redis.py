@@ -11,7 +11,8 @@ import trustme
 
 from mace_cache.errors import ConfigurationError, DamagedFileError
 from mace_cache.storage.redis import RedisStorageFactory
-from mace_cache.storage.remote import RemoteSettings, Turn
+from mace_cache.storage.remote import Turn
+from mace_cache.storage.remote_settings import RemoteSettings
 from tests.servers import make_certificates, tls_in_front
 from tests.storage.conformance import (
     FINGERPRINT,

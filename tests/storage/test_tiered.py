@@ -14,7 +14,7 @@ from mace_cache.storage import _failing_open
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
 from mace_cache.storage.redis import RedisStorageFactory
-from mace_cache.storage.remote import RemoteSettings
+from mace_cache.storage.remote_settings import RemoteSettings
 from mace_cache.storage.tiered import TieredStorage, TieredStorageFactory
 from tests.helpers import FakeFactory, FaultyStorage
 from tests.storage.conformance import (
