@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mace_cache._directories import private_directory
+from mace_cache._trust import OWN_ONLY, Trust, check_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,29 +143,39 @@ def replace_file(directory: int, name: str, data: bytes) -> None:
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def open_own_file(name: str, directory: int, flags: int) -> int:
+def open_own_file(name: Path, directory: int | None, flags: int, trust: Trust = OWN_ONLY) -> int:
     """Open a file that is written in place, or make it, private (mode 0600).
 
     Args:
         name: the file.
-        directory: the open directory that it lies in.
+        directory: the open directory that *name* is relative to.
         flags: how to open it: ``os.O_RDWR``, ``os.O_WRONLY | os.O_APPEND``.
+        trust: who may own it or write to it, beside this user.
 
     Returns:
         Its descriptor, to be closed by the caller.
 
     Raises:
         NotRegularFileError: something else stands there.
+        PermissionError: another user owns it or can write to it, or it has other names.
         OSError: it can't be opened.
     """
     descriptor = os.open(name, _OWN | flags, _PRIVATE, dir_fd=directory)
+    try:
+        _claim(descriptor, name, trust)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _claim(descriptor: int, name: Path, trust: Trust) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
         raise NotRegularFileError(name)
+    check_own(status, name, trust=trust)
     if status.st_mode & _PRIVATE != _PRIVATE:  # A umask has taken what we need ourselves.
         os.fchmod(descriptor, _PRIVATE)
-    return descriptor
 
 
 @contextmanager

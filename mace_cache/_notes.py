@@ -1,9 +1,9 @@
 """Notes on disk that say what is being tried, and show when whoever tried it has died.
 
 A note is a file in ``guard/``, held under a lock that the kernel releases with its process. While a
-binary is loaded it is named by what it is about; what goes on after that (``watch``) has a name of
-its own, so that others may load the binary too. A note that nobody holds and that nobody has put to
-rest was left by a process that died. An empty one was never begun.
+binary is loaded it is named by what it is about; after that (``watch``) it has a name of its own,
+so that others may load the binary too. A note that nobody holds and that isn't at rest was left by
+a process that died. An empty one was never begun.
 
 ``fcntl`` and not ``filelock``: its import would cost more than all that a guarded load does.
 """
@@ -19,24 +19,28 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import read_regular_file, tolerant_unlink
+from mace_cache._filesystem import tolerant_unlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mace_cache._directories import Place
 
 __all__ = [
+    "CONVICTED",
     "MARKS",
     "MOST_DEATHS",
     "NOTES",
+    "UNCLEAR",
     "Note",
     "NoteBusyError",
     "keep_within_bounds",
     "take_note",
 ]
 
-MOST_DEATHS = 3  # of what so many processes in a row died with, nothing more is tried
+# Numbers of deaths: of what so many processes in a row died with, nothing more is tried. One that
+# died in the middle of loading may just have been killed; a child process can find out.
+MOST_DEATHS = 3
+UNCLEAR = 8
+CONVICTED = 9
 
 NOTES = "guard"
 MARKS = "proven"
@@ -44,13 +48,11 @@ _ENDED = -1  # instead of a descriptor
 _MOST = 4096  # files in a directory
 _POLL_INTERVAL = 0.005  # seconds
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Deaths; loading, watched, at rest; and whose it is, to tell what a process died of.
-_CONTENT = re.compile(rb"([0-9])([LWR])([0-9a-f]{16})")
-_LONGEST = 19
-_NOBODY = "0" * 16
+# Deaths; and what is going on: loading, launching, or nothing that could end in a death.
+_CONTENT = re.compile(rb"([0-9])([LXR])")
+_LONGEST = 3  # so that what is longer is seen to be
 
-_held: set[int] = set()  # descriptors
-_process = os.urandom(8).hex()  # this one; not its number, which another may get
+_held: dict[int, Note | None] = {}  # by descriptor; none where it isn't locked yet
 
 
 class NoteBusyError(Exception):
@@ -68,8 +70,7 @@ class Note:
     Attributes:
         deaths: how many processes in a row have died with what it is about.
         died: what a process was doing with it when it died, if that is new: ``loading`` or
-            ``using``; otherwise nothing.
-        owner: which process has last noted something.
+            ``launching``; otherwise nothing.
         in_use: whether other processes have loaded it, and go on living.
     """
 
@@ -77,12 +78,12 @@ class Note:
         self._place = place
         self._name = name
         self._descriptor = descriptor
-        deaths, state, self.owner = _parse(os.pread(descriptor, _LONGEST, 0))
-        # What a process died in while it was loaded is to blame; later on it may be something else.
-        self.deaths = {"L": MOST_DEATHS, "W": min(deaths + 1, MOST_DEATHS)}.get(state, deaths)
-        self.died = {"L": "loading", "W": "using"}.get(state, "")
+        deaths, state = _parse(os.pread(descriptor, _LONGEST, 0))
+        self.deaths = {"L": UNCLEAR, "X": min(deaths + 1, MOST_DEATHS)}.get(state, deaths)
+        self.died = {"L": "loading", "X": "launching"}.get(state, "")
         self.in_use = False
         self._watching = False
+        _held[descriptor] = self
 
     def allocate(self) -> None:
         """See that there is room for what will be noted.
@@ -91,37 +92,44 @@ class Note:
             OSError: there is none.
         """
         if not os.fstat(self._descriptor).st_size:
-            self._write("R", _process)
+            self._write("R")
 
     def begin(self) -> None:
-        """What the note is about is tried from now on, by nobody else meanwhile."""
-        with suppress(OSError):  # it would be found as if it had never begun
-            self._write("L", _process)
+        """What the note is about is loaded from now on, by nobody else meanwhile."""
+        self._try_to_write("L")
 
     def watch(self) -> None:
-        """It went well so far: others may try it at the same time, and the note is held on."""
+        """It can be loaded: others may load it at the same time, and the note is held on."""
         if self._watching:
             return
         self._watching = True
         name = f"{self._name}.{os.urandom(16).hex()}"
         with suppress(OSError), self._place.open(NOTES) as directory:
-            self._write("W", _process)
             os.rename(self._name, name, src_dir_fd=directory, dst_dir_fd=directory)
             self._name = name
 
+    def launch(self) -> None:
+        """A kernel of it is launched from now on."""
+        self._try_to_write("X")
+
+    def rest(self) -> None:
+        """Nothing is tried any more, for now."""
+        self._try_to_write("R")
+
     def blame(self) -> None:
         """What it is about took a process down: it isn't to be tried again."""
-        self.deaths = MOST_DEATHS
-        if self.owner == _process:  # which lives: it was a child of its own
-            self.owner = _NOBODY
+        self.deaths = CONVICTED
+
+    def acquit(self) -> None:
+        """What it is about was not what a process died of."""
+        self.deaths = 0
 
     def end(self, deaths: int = 0) -> None:
         """Let go of the note: it stays only where deaths are to be remembered."""
         self.deaths = deaths
-        if self._descriptor not in _held:  # it is our parent's, or ended already
+        if not self._is_held():  # it is our parent's, or ended already
             return
-        with suppress(OSError):  # where it can't be removed, it shows at least that nobody died
-            self._write("R", self.owner)
+        self._try_to_write("R")  # where it can't be removed, it shows at least that nobody died
         if not deaths:
             with suppress(OSError), self._place.open(NOTES) as directory:
                 tolerant_unlink(self._name, directory)
@@ -138,13 +146,20 @@ class Note:
                 if note is None:
                     self.in_use = True
                     continue
-                if note.owner not in _whose_death_is_known(names, directory):
-                    self.deaths, self.owner = max(self.deaths, note.deaths), note.owner
-                    self.died = self.died or note.died
+                self.deaths = max(self.deaths, note.deaths)
+                self.died = self.died or note.died
                 note.end()
 
-    def _write(self, state: str, owner: str) -> None:
-        os.pwrite(self._descriptor, f"{self.deaths}{state}{owner}".encode(), 0)
+    def _is_held(self) -> bool:
+        return _held.get(self._descriptor) is self
+
+    def _try_to_write(self, state: str) -> None:
+        if self._is_held():
+            with suppress(OSError):  # it would be found as if nothing had begun
+                self._write(state)
+
+    def _write(self, state: str) -> None:
+        os.pwrite(self._descriptor, f"{self.deaths}{state}".encode(), 0)
 
 
 def take_note(place: Place, name: str, timeout: float) -> Note:
@@ -200,7 +215,7 @@ def _lock(place: Place, directory: int, name: str, create: int = 0) -> Note | No
         descriptor = os.open(name, _OPEN | create, 0o600, dir_fd=directory)
     except FileNotFoundError:
         return None
-    _held.add(descriptor)
+    _held[descriptor] = None
     try:
         os.fchmod(descriptor, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,29 +239,17 @@ def _is_same(status: os.stat_result, descriptor: int) -> bool:
 
 
 def _close(descriptor: int) -> None:
-    _held.discard(descriptor)
+    _held.pop(descriptor, None)
     os.close(descriptor)
 
 
-def _parse(content: bytes) -> tuple[int, str, str]:
+def _parse(content: bytes) -> tuple[int, str]:
     found = _CONTENT.fullmatch(content)
-    return (int(found[1]), found[2].decode(), found[3].decode()) if found else (0, "R", _process)
-
-
-def _whose_death_is_known(names: list[str], directory: int) -> Iterator[str]:
-    """Give the processes of which it is known what they died of."""
-    for name in [name for name in names if "." not in name]:
-        with suppress(OSError):
-            content, _ = read_regular_file(name, directory, _LONGEST)
-            deaths, state, owner = _parse(content)
-            if state == "L" or deaths == MOST_DEATHS:
-                yield owner
+    return (int(found[1]), found[2].decode()) if found else (0, "R")
 
 
 def _let_go_in_a_forked_child() -> None:
     # The lock is the parent's, and would outlive it with our copy of the descriptor.
-    global _process  # noqa: PLW0603 (it is another one now)
-    _process = os.urandom(8).hex()
     for descriptor in _held:
         with suppress(OSError):  # a thread was just closing it
             os.close(descriptor)

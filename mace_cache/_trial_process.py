@@ -18,6 +18,10 @@ __all__ = ["ChildDiedError", "TrialProcess"]
 
 logger = logging.getLogger(__name__)
 
+# Seconds. A driver that takes so long hangs: to load a binary takes a second at most on those that
+# we have measured, and what is to be saved, a build, seldom takes minutes.
+_LONGEST = 300.0
+
 
 class ChildDiedError(Exception):
     """The driver took the child down with a binary; the text says how."""
@@ -33,19 +37,22 @@ class TrialProcess:
         self._worker: WorkerProcess | None = None
         self._seen: dict[str, bool] = {}  # whether the child sees a device, by its storage name
 
-    def try_loading(self, device: str, program: CompiledProgram) -> None:
+    def try_loading(self, device: str, program: CompiledProgram) -> bool:
         """Have the child load a program and create its kernels.
 
         Args:
             device: the storage name of the device's fingerprint.
             program: the program.
 
+        Returns:
+            Whether a child has done so.
+
         Raises:
-            ChildDiedError: the driver ended the child.
+            ChildDiedError: the driver ended the child, or hung in it.
             BinaryRejectedError: the driver refused the binary.
         """
         if not self._sees(device):
-            return
+            return False
         message = {
             "try": device,
             "binary": base64.b64encode(program.binary).decode(),
@@ -58,6 +65,7 @@ class TrialProcess:
             raise ChildDiedError(f"a child process that tried its binary died: {error}") from None
         if rejection is not None:
             raise BinaryRejectedError(*rejection)
+        return True
 
     def close(self) -> None:
         """End the child."""
@@ -70,7 +78,8 @@ class TrialProcess:
         if seen is None or (seen and self._worker is None):
             try:
                 self._seen[device] = self._ask({"open": device})
-            except (WorkerDiedError, OSError) as error:
+            # While the interpreter ends, Python starts no process any more: a RuntimeError.
+            except (WorkerDiedError, OSError, RuntimeError) as error:
                 logger.debug("no child process can try binaries for %s: %s", device, error)
                 self._seen[device] = False
         return self._seen[device]
@@ -82,7 +91,7 @@ class TrialProcess:
                 raise WorkerDiedError("this application has no Python interpreter")
             self._worker = WorkerProcess()
         try:
-            return self._worker.ask(message)
+            return self._worker.ask(message, _LONGEST)
         except BaseException:
             self.close()
             raise

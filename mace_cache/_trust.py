@@ -17,7 +17,14 @@ from mace_cache.errors import ConfigurationError
 if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
-__all__ = ["OWN_ONLY", "Trust", "check_private", "elevated_rights", "parse_trust"]
+__all__ = [
+    "OWN_ONLY",
+    "Trust",
+    "check_own",
+    "check_private",
+    "elevated_rights",
+    "parse_trust",
+]
 
 _ROOT = 0
 _TERM = r"(uid|gid):(\d{1,10})"
@@ -97,6 +104,25 @@ def check_private(status: os.stat_result, *path: Path, trust: Trust = OWN_ONLY) 
         return
     message = f"{problem}, so it isn't used ({remedy})"
     raise PermissionError(errno.EPERM, message, os.path.join(*path))
+
+
+def check_own(status: os.stat_result, *path: Path, trust: Trust = OWN_ONLY) -> None:
+    """Refuse a file to be written in place that isn't ours alone.
+
+    A hard link to a user's file, in the place of one of ours, would have that file overwritten.
+
+    Args:
+        status: as for `check_private`.
+        path: as for `check_private`.
+        trust: who is trusted beside this user.
+
+    Raises:
+        PermissionError: another user owns it or can write to it, or it has other names.
+    """
+    check_private(status, *path, trust=trust)
+    if status.st_nlink > 1:
+        message = "it has other names (hard links), so it isn't used (removing this one mends that)"
+        raise PermissionError(errno.EPERM, message, os.path.join(*path))
 
 
 def elevated_rights() -> str:

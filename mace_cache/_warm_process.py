@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class WorkerProcess:
         # A site's own start-up code may print before it is ready.
         self._is_ready = arguments is not None
         arguments = arguments or ["-c", _START.format(path=sys.path)]
+        self._given_up = ""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         try:
             self._process = subprocess.Popen(  # noqa: S603 (our own code, and no shell)
@@ -68,12 +71,29 @@ class WorkerProcess:
             self._output.close()
             raise
 
-    def ask(self, message: dict[str, Any] | None) -> Any:
+    def ask(self, message: dict[str, Any] | None, patience: float | None = None) -> Any:
         """Send a message and wait for its answer.
+
+        Args:
+            message: what can be told as JSON.
+            patience: after so many seconds without an answer the process is killed; never if None.
 
         Raises:
             WorkerDiedError: the process ended instead; the text says how.
         """
+        if patience is None:
+            return self._ask(message)
+        # A thread, since a process that hangs doesn't read a long message either.
+        impatience = threading.Timer(patience, self._give_up, [patience])
+        impatience.daemon = True
+        with suppress(RuntimeError):  # too many threads, or the interpreter ends
+            impatience.start()
+        try:
+            return self._ask(message)
+        finally:
+            impatience.cancel()
+
+    def _ask(self, message: dict[str, Any] | None) -> Any:
         assert self._process.stdin is not None  # noqa: S101 (both are pipes)
         assert self._process.stdout is not None  # noqa: S101
         try:
@@ -103,8 +123,14 @@ class WorkerProcess:
         self._process.communicate()
         self._output.close()
 
+    def _give_up(self, seconds: float) -> None:
+        self._given_up = f"it was killed after {seconds:g} s without an answer"
+        self._process.kill()
+
     def _how_it_ended(self) -> str:
         code = self._process.wait()
+        if self._given_up:
+            return self._given_up
         try:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         except ValueError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -113,7 +114,8 @@ class Builder:
             if flight.waited or self._is_there_now(wanted):
                 answer = self.load(self.look_up(request))
             if isinstance(answer, Missing) and self._is_elsewhere_now(wanted, flight):
-                answer = self.load(self.look_up(request))
+                earlier, answer = answer, self.load(self.look_up(request))
+                answer = answer.after(earlier) if isinstance(answer, Missing) else answer
             if not isinstance(answer, Missing):
                 flight.land()
                 return answer
@@ -136,9 +138,12 @@ class Builder:
 
     def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
+        source = request.source
+        if missing.crashed and missing.wanted is not None:
+            source = _said_anew(request, missing.wanted)
         program, seconds = opencl.build_from_source(
             request.context,
-            request.source,
+            source,
             request.options,
             request.devices,
             uncached=not self._disabled_by,
@@ -160,7 +165,7 @@ class Builder:
         request = wanted.identified.request
         logger.debug("a step failed with %s: its program is rebuilt from source", suspicion)
         program, seconds = opencl.build_from_source(
-            request.context, request.source, request.options, request.devices
+            request.context, _said_anew(request, wanted), request.options, request.devices
         )
         reason = f"the step failed with {suspicion} with the stored binary"
         hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
@@ -191,7 +196,8 @@ class Builder:
         wanted = reading.wanted
         loading = load(reading)
         if loading.program is None:
-            return Missing(self._recached_by or loading.reason, wanted, loading.rejected)
+            reason = self._recached_by or loading.reason
+            return Missing(reason, wanted, loading.rejected, loading.crashed)
         return self._keeper.keep_loaded(loading.program, loading, wanted)
 
     def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
@@ -200,6 +206,18 @@ class Builder:
             if tiers is None:
                 tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
         return tiers
+
+
+def _said_anew(request: BuildRequest, wanted: WantedProgram) -> str | bytes:
+    """Give the source so that the driver can't answer with what it has kept of a bad binary.
+
+    PoCL unpacks what it loads into its own directory, where a build of the same source finds it,
+    whatever its comments.
+    """
+    families = [tiers.fingerprint.family for tiers in wanted.tiers]
+    if "pocl" not in families or isinstance(request.source, bytes):
+        return request.source
+    return f"{request.source}\n\ntypedef int mace_cache_{os.urandom(8).hex()};\n"
 
 
 def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Missing:

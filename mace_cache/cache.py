@@ -28,6 +28,7 @@ from mace_cache.request import make_request
 from mace_cache.resident import ResidentPrograms
 from mace_cache.storage.factory import choose_factory
 from mace_cache.storage.memory import MemoryStorageFactory
+from mace_cache.storage.precompiled import Precompiled
 from mace_cache.tiers import Tiers
 from mace_cache.unwritten import Unwritten
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorageFactory
-    from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
 
     Path = str | os.PathLike[str]
 
@@ -67,6 +67,13 @@ class ProgramCache:
         storage_factory: what makes the storages, instead of a directory.
         binary_paths: precompiled MCLP files; the first that exists is used, read-only.
         binary: the bytes of a precompiled MCLP file, used after *binary_paths*.
+        precompiled: more precompiled MCLP files, each of which is used after those; those that
+            installed packages ship (entry points ``mace_cache.bundles``) if None.
+        trusted_keys: public keys, and files of keys, with commas between them: what is precompiled
+            or comes from the remote is used only if one of them has signed it. Unless set, anything
+            precompiled is used, and a remote is refused.
+        allow_unsigned: whether what has no signature is used nevertheless.
+        signing_key: the file of the key that signs what is written to the remote.
         reuse_policy: which programs of other device fingerprints may be loaded as well; none
             unless set.
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
@@ -88,7 +95,6 @@ class ProgramCache:
         remote: what other machines share with this one, asked when no nearer tier has a program and
             written to in the background: a URL (`RedisStorageFactory`, `ObjectStorageFactory`), or
             a storage factory. Without it ``MACE_CACHE_REMOTE`` decides.
-        allow_unsigned: whether programs of the remote are loaded though nobody has signed them.
 
     Attributes:
         settings: what the cache was told.
@@ -97,7 +103,7 @@ class ProgramCache:
 
     Raises:
         ConfigurationError: an argument can't be used, more than one says where the programs are, or
-            nobody verifies what comes from the remote.
+            nobody verifies what comes from the remote and *allow_unsigned* isn't set.
     """
 
     def __init__(
@@ -108,7 +114,11 @@ class ProgramCache:
         url: str | None = None,
         storage_factory: KVStorageFactory | None = None,
         binary_paths: Sequence[Path] = (),
-        binary: bytes | None = None,
+        binary: bytes | memoryview | None = None,
+        precompiled: Sequence[Path] | None = None,
+        trusted_keys: str | None = None,
+        allow_unsigned: bool | None = None,
+        signing_key: Path | None = None,
         reuse_policy: ReusePolicy | None = None,
         max_size: int | str | None = None,
         read_only: bool | None = None,
@@ -119,10 +129,17 @@ class ProgramCache:
         max_retries: int = 3,
         guard: GuardMode = "journal",
         remote: str | KVStorageFactory | None = None,
-        allow_unsigned: bool = False,
     ) -> None:
         check_policy(harvest)
-        self.settings = read_settings(storage_path, max_size, read_only, trust)
+        self.settings = read_settings(
+            storage_path,
+            max_size,
+            read_only,
+            trust,
+            trusted_keys=trusted_keys,
+            signing_key=signing_key,
+            allow_unsigned=allow_unsigned,
+        )
         factory, self.disabled_by = choose_factory(
             self.settings,
             storage_path=storage_path,
@@ -130,18 +147,12 @@ class ProgramCache:
             url=url,
             storage_factory=storage_factory,
             remote=remote,
-            allow_unsigned=allow_unsigned,
         )
         self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
-        precompiled: tuple[ReadOnlyByteStreamStorage, ...] = ()
-        if (binary_paths or binary is not None) and not self.disabled_by:
-            from mace_cache.storage.bytestream import (  # noqa: PLC0415 (most have none)
-                open_precompiled,
-            )
-
-            precompiled = open_precompiled(binary_paths, binary)
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
+        self._trusted_keys = trusted_keys
+        self._precompiled = None if precompiled is None else list(map(os.path.abspath, precompiled))
         self._place: dict[str, Any] = {
             "storage_path": self.settings.directory if storage_path is not None else None,
             "cache_full_path": None
@@ -149,7 +160,7 @@ class ProgramCache:
             else os.path.abspath(cache_full_path),
             "url": url,
             "remote": remote if isinstance(remote, str) else None,
-            "allow_unsigned": allow_unsigned,
+            "signing_key": None if signing_key is None else os.path.abspath(signing_key),
         }
         read_only = self.settings.read_only
         statistics_directory = None if read_only else self.factory.state_place()
@@ -164,7 +175,7 @@ class ProgramCache:
         make_tiers = partial(
             Tiers,
             factory=self.factory,
-            precompiled=precompiled,
+            precompiled=Precompiled(self.settings, precompiled, binary_paths, binary),
             policy=reuse_policy,
             max_retries=max_retries,
             recache=bool(self.settings.rebuilding),
@@ -344,6 +355,9 @@ class ProgramCache:
             "max_size": settings.max_size,
             "read_only": settings.read_only,
             "trust": str(settings.trust),
+            "precompiled": self._precompiled,
+            "trusted_keys": self._trusted_keys,
+            "allow_unsigned": settings.allow_unsigned,
         }
 
     def _arguments_of_workers(self) -> dict[str, Any] | None:
@@ -352,7 +366,7 @@ class ProgramCache:
         if self.disabled_by or settings.read_only or settings.rebuilding or self._harvests_late:
             return None
         try:
-            return self.reopening_arguments()
+            return {**self.reopening_arguments(), "precompiled": []}  # this process has asked them
         except ConfigurationError:
             return None
 

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import warn_once
@@ -18,6 +19,8 @@ from mace_cache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mace_cache._signing_keys import Key, TrustedKeys
 
 __all__ = [
     "DEFAULT_MAX_SIZE",
@@ -56,6 +59,10 @@ class Settings(NamedTuple):
         record_only: whether a rehearsal's programs are kept in the record directory only.
         trust: who may own what is kept on disk, or write to it, beside this user.
         remote: the URL of what other machines share with this one, or None where there is none.
+        trusted_keys: the keys one of which must have signed what comes from elsewhere; None where
+            no signature is asked for.
+        signing_key: the key that signs what goes elsewhere, or None.
+        allow_unsigned: whether what comes from elsewhere without a signature is used.
     """
 
     directory: str | None
@@ -68,6 +75,9 @@ class Settings(NamedTuple):
     record_only: bool = False
     trust: Trust = OWN_ONLY
     remote: str | None = None
+    trusted_keys: TrustedKeys | None = None
+    signing_key: Key | None = None
+    allow_unsigned: bool = False
 
     @property
     def rebuilding(self) -> str:
@@ -82,6 +92,10 @@ def read_settings(
     max_size: int | str | None = None,
     read_only: bool | None = None,
     trust: str | None = None,
+    *,
+    trusted_keys: str | None = None,
+    signing_key: str | os.PathLike[str] | None = None,
+    allow_unsigned: bool | None = None,
 ) -> Settings:
     """Put together the settings of a cache that is being made.
 
@@ -90,6 +104,9 @@ def read_settings(
         max_size: the size that the programs on disk are kept within: bytes, or text as ``500M``.
         read_only: whether nothing may be written.
         trust: who is trusted beside this user, as `parse_trust` takes it.
+        trusted_keys: public keys, and files of keys, with commas between them.
+        signing_key: the file of the key that signs what goes elsewhere.
+        allow_unsigned: whether what comes from elsewhere without a signature is used.
 
     Raises:
         ConfigurationError: an argument can't be used.
@@ -100,7 +117,9 @@ def read_settings(
         read_only = _variable("MACE_CACHE_READ_ONLY", parse_boolean, False)
     record = os.environ.get("MACE_CACHE_RECORD")
     record_only = bool(record) and _variable("MACE_CACHE_RECORD_ONLY", parse_boolean, False)
-    return Settings(
+    if allow_unsigned is None:
+        allow_unsigned = _variable("MACE_CACHE_ALLOW_UNSIGNED", parse_boolean, False)
+    settings = Settings(
         directory=_cache_directory(directory),
         disabled=_variable("MACE_CACHE_DISABLE", parse_boolean, False),
         max_size=parse_size(max_size, setting="max_size"),
@@ -113,7 +132,36 @@ def read_settings(
         if trust is None
         else parse_trust(trust, "trust"),
         remote=os.environ.get("MACE_CACHE_REMOTE") or None,
+        allow_unsigned=allow_unsigned,
     )
+    return settings if settings.disabled else _with_keys(settings, trusted_keys, signing_key)
+
+
+def _with_keys(
+    settings: Settings, trusted_keys: str | None, signing_key: str | os.PathLike[str] | None
+) -> Settings:
+    names = "MACE_CACHE_TRUSTED_KEYS", "MACE_CACHE_SIGNING_KEY"
+    given = trusted_keys, signing_key, *map(os.environ.get, names)
+    if not any(given):
+        return settings
+    from mace_cache import _signing_keys as keys  # noqa: PLC0415 (few have any)
+
+    trust = settings.trust
+    if trusted_keys:
+        settings = settings._replace(
+            trusted_keys=keys.read_trusted_keys(trusted_keys, "trusted_keys", trust)
+        )
+    elif os.environ.get(names[0]):  # one that can't be used must not mean that all is believed
+        parse = partial(keys.read_trusted_keys, trust=trust)
+        settings = settings._replace(trusted_keys=_variable(names[0], parse, keys.NO_KEY))
+    if signing_key:
+        settings = settings._replace(
+            signing_key=keys.read_signing_key(signing_key, "signing_key", trust)
+        )
+    elif os.environ.get(names[1]):
+        read = partial(keys.read_signing_key, trust=trust)
+        settings = settings._replace(signing_key=_variable(names[1], read, None))
+    return settings
 
 
 def parse_size(text: str | int, setting: str = "MACE_CACHE_MAX_SIZE") -> int:

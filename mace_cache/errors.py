@@ -5,9 +5,11 @@ MaceCacheError
 │   └── UnknownSchemeError               a storage URL of an unknown scheme
 ├── DamagedFileError (ValueError)        bytes that aren't a valid MCLP file
 │   └── UnknownVersionError              an MCLP file of a major version that isn't known here
+├── MaceFileError (ValueError)           bytes that aren't a file as MACE writes it
 ├── ManifestError (ValueError)           a kernel manifest that can't be used
 ├── ShapeError (ValueError)              an operator was given arrays that don't fit together
 ├── StorageReadOnlyError (OSError)       a write to a storage that only reads
+├── SignatureError                       a file that no trusted key has signed
 ├── FingerprintError                     a device that can't be identified
 ├── UncacheableError                     a program whose key can't be known
 └── BinaryRejectedError                  a driver refused a binary
@@ -25,8 +27,10 @@ __all__ = [
     "DamagedFileError",
     "FingerprintError",
     "MaceCacheError",
+    "MaceFileError",
     "ManifestError",
     "ShapeError",
+    "SignatureError",
     "StorageReadOnlyError",
     "UncacheableError",
     "UnknownSchemeError",
@@ -96,6 +100,20 @@ class UnknownVersionError(DamagedFileError):
         self.version = version
 
 
+class MaceFileError(MaceCacheError, ValueError):
+    """Bytes that aren't a file of compiled programs as MACE writes it.
+
+    Attributes:
+        reason: what is wrong.
+        offset: the byte at which it was found.
+    """
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"not a valid file of MACE's: {reason} at offset {offset:#x}")
+        self.reason = reason
+        self.offset = offset
+
+
 class ManifestError(MaceCacheError, ValueError):
     """A kernel manifest that can't be used.
 
@@ -136,6 +154,20 @@ class StorageReadOnlyError(MaceCacheError, OSError):
     def __init__(self, storage: str) -> None:
         super().__init__(errno.EROFS, f"{storage} is read-only: nothing was written")
         self.storage = storage
+
+
+class SignatureError(MaceCacheError):
+    """A file that no trusted key has signed, so that it counts as if it weren't there.
+
+    Attributes:
+        tier: where the file is from.
+        reason: what is wrong with its signature, with the keys at fault.
+    """
+
+    def __init__(self, tier: str, reason: str) -> None:
+        super().__init__(f"{tier}: {reason}")
+        self.tier = tier
+        self.reason = reason
 
 
 class FingerprintError(MaceCacheError):

@@ -133,18 +133,17 @@ class Flights:
         """Lock a program for other processes; None where another one has it."""
         if self._place is None:
             return _nothing
-        try:
-            with self._place.open(_LOCKS, create=True):
-                pass
-        except (OSError, ValueError):  # a path can hold what no path may
-            return _nothing
         names = [wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers]]
         digest = hashlib.sha256(" ".join(names).encode()).hexdigest()
-        path = os.path.join(self._place, _LOCKS, f"{digest[:_DIGITS_OF_A_LOCK]}.lock")
-        if at_once:
-            return take_lock(path, 0.0)
-        patience = self.patience(wanted) if until is None else until - time.monotonic()
-        return take_lock(path, max(patience, 0.0))
+        name = f"{digest[:_DIGITS_OF_A_LOCK]}.lock"
+        patience = 0.0
+        if not at_once:
+            patience = self.patience(wanted) if until is None else until - time.monotonic()
+        try:
+            with self._place.open(_LOCKS, create=True) as directory:
+                return take_lock(name, max(patience, 0.0), directory, self._place.trust)
+        except (OSError, ValueError):  # a path can hold what no path may
+            return _nothing
 
 
 def _nothing() -> None:

@@ -1,15 +1,16 @@
 """The crash guard: a binary that takes the process down does so once.
 
 Before a driver is given a binary that none has loaded on this fingerprint, that is noted on disk
-(``_notes``). Whoever finds the note of a process that died drops the binary. What was loaded once
-without that counts as proven: the storage keeps note of it, or a mark does where it can't.
+(``_notes``). Whoever finds the note of a process that died drops the binary. What was loaded, and
+launched where the driver compiles there (``_launches``), counts as proven: the storage keeps note
+of it, or a mark does where it can't.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mace_cache import opencl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache._directories import Place
+    from mace_cache._launches import FirstLaunches
     from mace_cache._notebook import Notebook
     from mace_cache._notes import Note
     from mace_cache._trial_process import TrialProcess
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BusyError", "ChangedError", "Guard", "PassedOverError", "make_guard"]
 
-# Families that compile at a kernel's creation or first launch (docs/drivers.md): these are guarded
-# too. To create kernels once more would cost as much again on rusticl.
+# Families that compile at the first launch (docs/drivers.md): that is guarded too.
 _COMPILE_LATE = frozenset({"pocl", "rusticl"})
 _CLOSE_TIMEOUT = 1.0  # seconds
 
@@ -41,7 +42,10 @@ class PassedOverError(Exception):
 
     Attributes:
         binary: the binary.
+        crashed: whether a process died of it.
     """
+
+    crashed = True
 
     def __init__(self, reason: str, binary: bytes | memoryview) -> None:
         super().__init__(reason)
@@ -50,6 +54,8 @@ class PassedOverError(Exception):
 
 class BusyError(PassedOverError):
     """Another process is just loading it, and takes too long."""
+
+    crashed = False
 
 
 class ChangedError(Exception):
@@ -95,8 +101,7 @@ class Guard:
         in_subprocess: whether a child process has to load them first.
 
     Attributes:
-        watched: the programs that were loaded and are not proven yet, since their driver compiles
-            at the first launch.
+        watched: the first launches of programs that were loaded and are not proven yet.
     """
 
     def __init__(
@@ -108,9 +113,8 @@ class Guard:
         self._in_subprocess = in_subprocess
         self._child: TrialProcess | None = None
         self._process = os.getpid()
-        self._lock = threading.Lock()
         self._child_lock = threading.Lock()
-        self.watched: list[_Trial] = []
+        self.watched: list[FirstLaunches] = []
 
     def load(
         self, candidates: Sequence[tuple[Tiers, Found]], action: Callable[[], cl.Program]
@@ -137,28 +141,25 @@ class Guard:
                 if trial is not None:
                     trials.append(trial)
             program = action()
-            if not late:
-                opencl.create_kernels(program, candidates[0][1].program.kernel_names)
+            opencl.create_kernels(program, candidates[0][1].program.kernel_names)
         except BaseException:  # The process lives.
             for trial in trials:
                 trial.end()
             raise
-        if not late:
+        if late and trials:
+            self._watch(program, trials)
+        else:
             self._prove(trials)
-        elif self._is_mine():
-            self._watch(trials)
-        else:  # nobody will be there to say that it went well
             for trial in trials:
                 trial.end()
         return program
 
     def settle(self) -> None:
-        """What is watched has not taken the process down: it is proven."""
-        if not self._is_mine():
-            return
-        with self._lock:
-            watched, self.watched = self.watched, []
-        self._prove(watched)
+        """Some time has gone by: what was launched since it was loaded is proven."""
+        for launches in list(self.watched):
+            if launches.settle():
+                with suppress(ValueError):  # another thread was faster
+                    self.watched.remove(launches)
 
     def close(self) -> None:
         """End the child process if there is one; another is started when it is needed."""
@@ -192,8 +193,8 @@ class Guard:
             if note is not None and self._examine(note, trial):
                 trial.end()
                 return None
-            if self._in_subprocess and self._is_mine():
-                self._try_in_child(trial)
+            if self._in_subprocess:
+                self._let_child_die(trial)
         except BaseException:
             trial.end(0 if note is None else note.deaths)
             raise
@@ -201,13 +202,15 @@ class Guard:
 
     def _examine(self, note: Note, trial: _Trial) -> bool:
         """See what happened until the note was ours; begin, unless the binary is proven by now."""
-        from mace_cache._notes import MOST_DEATHS  # noqa: PLC0415 (as above)
+        from mace_cache._notes import MOST_DEATHS, UNCLEAR  # noqa: PLC0415 (as above)
 
         binary = trial.found.program.binary
         if note.died:
             _drop(trial)
             reason = f"the process that last loaded its binary died while {note.died} it"
             raise PassedOverError(reason, binary)
+        if note.deaths == UNCLEAR:
+            self._clear_up(note, trial)
         if note.deaths >= MOST_DEATHS:
             trial.tiers.remove(trial.found)
             reason = "a process that loaded its binary died: it isn't loaded again"
@@ -215,43 +218,60 @@ class Guard:
         now = trial.tiers.find_again(trial.found)
         if now is None:
             raise ChangedError
-        if not now.proven and note.in_use:
-            note.watch()  # it can be loaded: many processes that start together needn't wait
-        elif not now.proven:
+        if not now.proven:
+            if note.in_use:
+                note.watch()  # it can be loaded: many processes that start together needn't wait
             note.begin()
         return now.proven
 
-    def _try_in_child(self, trial: _Trial) -> None:
+    def _let_child_die(self, trial: _Trial) -> None:
+        died = self._try_in_child(trial)
+        if died:
+            if trial.note is not None:
+                trial.note.blame()
+            _drop(trial)
+            raise PassedOverError(died, trial.found.program.binary)
+
+    def _clear_up(self, note: Note, trial: _Trial) -> None:
+        """A process died in the middle of loading it; it may just have been killed."""
+        died = self._try_in_child(trial)
+        if died:
+            note.blame()
+        elif died is not None:
+            note.acquit()
+
+    def _try_in_child(self, trial: _Trial) -> str | None:
+        """Have a child load a binary first, if there can be one.
+
+        Returns:
+            How the child died of it, or nothing; None where no child could try.
+        """
         from mace_cache._trial_process import ChildDiedError, TrialProcess  # noqa: PLC0415 (as above)
 
-        program = trial.found.program
+        if not self._is_mine():
+            return None
+        device = trial.tiers.fingerprint.storage_name
         with self._child_lock:
             if self._child is None:
                 self._child = TrialProcess()
             try:
-                self._child.try_loading(trial.tiers.fingerprint.storage_name, program)
+                return "" if self._child.try_loading(device, trial.found.program) else None
             except ChildDiedError as error:
-                if trial.note is not None:
-                    trial.note.blame()
-                _drop(trial)
-                raise PassedOverError(str(error), program.binary) from None
+                return str(error)
 
-    def _watch(self, trials: list[_Trial]) -> None:
-        for trial in trials:
-            if trial.note is not None:
-                trial.note.watch()
-        with self._lock:
-            self.watched = [*self.watched, *trials]
-        # A forked child of multiprocessing ends without atexit, and with this.
-        multiprocessing = sys.modules.get("multiprocessing.util")
-        if multiprocessing is not None:
-            multiprocessing.Finalize(None, self.settle, exitpriority=0)
+    def _watch(self, program: cl.Program, trials: list[_Trial]) -> None:
+        from mace_cache._launches import FirstLaunches  # noqa: PLC0415 (few starts need it)
+
+        notes = [trial.note for trial in trials if trial.note is not None]
+        for note in notes:
+            note.watch()
+            note.rest()
+        self.watched.append(FirstLaunches(program, notes, lambda: self._prove(trials)))
 
     def _prove(self, trials: Sequence[_Trial]) -> None:
         for trial in trials:
             if not trial.tiers.prove(trial.found.program):
                 self._notes().mark(trial.name)
-            trial.end()
 
     def _notes(self) -> Notebook:
         from mace_cache._notebook import Notebook  # noqa: PLC0415 (few starts need it)
@@ -263,6 +283,8 @@ class Guard:
 
 def _drop(trial: _Trial) -> None:
     """See that a binary that a process died of isn't loaded again."""
+    from mace_cache._notes import MOST_DEATHS  # noqa: PLC0415 (as above)
+
     dropped = trial.tiers.drop(trial.found)
     if trial.note is not None and not dropped:
-        trial.note.blame()
+        trial.note.deaths = max(trial.note.deaths, MOST_DEATHS)

@@ -37,11 +37,19 @@ class Missing(NamedTuple):
         reason: why.
         wanted: what it is to be stored as, or None where it is not.
         rejected: whether a driver rejected its binary.
+        crashed: whether a process died of its binary.
     """
 
     reason: str
     wanted: WantedProgram | None = None
     rejected: bool = False
+    crashed: bool = False
+
+    def after(self, earlier: Missing) -> Missing:
+        """Give what is true of it when it was looked up again: a bad binary isn't forgotten."""
+        return self._replace(
+            rejected=self.rejected or earlier.rejected, crashed=self.crashed or earlier.crashed
+        )
 
 
 class Keeper:

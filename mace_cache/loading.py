@@ -40,12 +40,14 @@ class Loading(NamedTuple):
         program: the program, or None where it has to be built from source.
         loaded: what it was loaded from, one a fingerprint.
         rejected: whether the driver rejected a binary on the way.
+        crashed: whether a binary was passed over since a process had died of it.
         reason: why it was loaded, or why not.
     """
 
     program: cl.Program | None
     loaded: tuple[Found, ...]
     rejected: bool
+    crashed: bool
     reason: str
 
 
@@ -70,12 +72,16 @@ def load(reading: Reading) -> Loading:
     wanted = reading.wanted
     # Not a set: hashing a binary takes as long as verifying it.
     refused: list[bytes | memoryview] = []
-    rejected, why = False, ""  # not the error itself: its traceback would keep the cache alive
+    rejected, crashed, why = (
+        False,
+        False,
+        "",
+    )  # not the error itself: its traceback would keep the cache alive
     while True:
         found = tuple([candidate for candidate in reading.candidates if candidate is not None])
         if len(found) < len(reading.candidates) or not found:
             reason = why or reading.fault or "no tier has it"
-            return Loading(None, (), rejected, reason)
+            return Loading(None, (), rejected, crashed, reason)
         try:
             program = _load(wanted, found)
         except BinaryRejectedError as error:
@@ -85,13 +91,13 @@ def load(reading: Reading) -> Loading:
                 refused.append(candidate.program.binary)
                 tiers.reject(candidate, error)
         except PassedOverError as error:
-            why = str(error)
+            crashed, why = crashed or error.crashed, str(error)
             refused.append(error.binary)
         except ChangedError:
             pass
         else:
             reason = "it was stored" if not why else f"{why}, and took the next"
-            return Loading(program, found, rejected, reason)
+            return Loading(program, found, rejected, crashed, reason)
         reading = read(wanted, refused)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "LAUNCHING",
     "build_from_source",
     "build_log",
     "create_kernels",
@@ -51,6 +52,14 @@ _BINARY_MAY_BE_AT_FAULT = frozenset(
         "LINK_PROGRAM_FAILURE",
         "OUT_OF_RESOURCES",
     }
+)
+
+# pyopencl's routines that launch a kernel: whose attribute, its name, and which argument the kernel
+# is. The last is the second under the name that users know.
+LAUNCHING: tuple[tuple[Any, str, int], ...] = (
+    (cl.Kernel, "__call__", 0),
+    (cl._cl, "enqueue_nd_range_kernel", 1),
+    (cl, "enqueue_nd_range_kernel", 1),
 )
 
 

@@ -18,11 +18,13 @@ from mace_cache._filesystem import (
     replace_file,
     unlink_own_file,
 )
+from mace_cache._trust import check_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mace_cache._directories import Place
+    from mace_cache._trust import Trust
 
 __all__ = ["NOTE_SUFFIX", "Rejections", "forget_rejections"]
 
@@ -80,7 +82,7 @@ class Rejections:
             return
         try:
             with self._place.open() as directory:
-                note = _read_note(self._name, directory)
+                note = _read_note(self._name, directory, self._place.trust)
         except (OSError, ValueError) as error:  # a path can hold what no path may
             if not isinstance(error, FileNotFoundError):
                 logger.debug("%s can't be read (%s): it counts as empty", self._name, error)
@@ -114,13 +116,15 @@ def forget_rejections(place: Place, names: Iterable[str]) -> None:
     """
     with suppress(FileNotFoundError), place.open() as directory:
         for name in names:
-            with suppress(FileNotFoundError, NotRegularFileError):
-                if _read_note(name + NOTE_SUFFIX, directory) is not None:
+            with suppress(FileNotFoundError, NotRegularFileError, PermissionError):
+                if _read_note(name + NOTE_SUFFIX, directory, place.trust) is not None:
                     unlink_own_file(name + NOTE_SUFFIX, directory)
 
 
-def _read_note(name: str, directory: int) -> tuple[int, list[str]] | None:
-    return _parse(read_regular_file(name, directory, largest=_LARGEST_FILE)[0])
+def _read_note(name: str, directory: int, trust: Trust) -> tuple[int, list[str]] | None:
+    data, status = read_regular_file(name, directory, largest=_LARGEST_FILE)
+    check_private(status, name, trust=trust)
+    return _parse(data)
 
 
 def _parse(data: bytes) -> tuple[int, list[str]] | None:

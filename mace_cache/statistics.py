@@ -21,6 +21,7 @@ from mace_cache._filesystem import (
     replace_file,
     unlink_own_file,
 )
+from mace_cache._trust import Trust, check_private
 
 __all__ = ["Counts", "StatisticsFile"]
 
@@ -99,19 +100,21 @@ class StatisticsFile:
             return
         line = json.dumps(changed, separators=(",", ":")) + "\n"
         with self._lock, self._place.open(create=True) as directory:
-            descriptor = open_own_file(_NAME, directory, os.O_WRONLY | os.O_APPEND)
+            descriptor = open_own_file(
+                _NAME, directory, os.O_WRONLY | os.O_APPEND, self._place.trust
+            )
             try:
                 os.write(descriptor, line.encode())
                 size = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
             if size > _COMPACT_AT:
-                _compact(directory)
+                _compact(directory, self._place.trust)
 
     def total(self) -> Counts:
         """Sum what all processes counted."""
         with suppress(OSError), self._place.open() as directory:
-            return _total(directory)
+            return _total(directory, self._place.trust)
         return Counts()
 
     def zero(self) -> None:
@@ -120,16 +123,18 @@ class StatisticsFile:
             unlink_own_file(_NAME, directory)
 
 
-def _total(directory: int) -> Counts:
+def _total(directory: int, trust: Trust) -> Counts:
+    data, status = read_regular_file(_NAME, directory, largest=_LARGEST_FILE)
+    check_private(status, _NAME, trust=trust)
     total = Counts()
-    for line in read_regular_file(_NAME, directory, largest=_LARGEST_FILE)[0].splitlines():
+    for line in data.splitlines():
         total.add(_parse(line))
     return total
 
 
-def _compact(directory: int) -> None:
+def _compact(directory: int, trust: Trust) -> None:
     # A line appended between the reading and the replacing is lost: counts are informative.
-    total = {name: value for name, value in asdict(_total(directory)).items() if value}
+    total = {name: value for name, value in asdict(_total(directory, trust)).items() if value}
     replace_file(directory, _NAME, json.dumps(total).encode() + b"\n")
 
 

@@ -13,13 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mace_cache._report import cause_of, warn_once
-from mace_cache.errors import DamagedFileError
+from mace_cache.errors import DamagedFileError, SignatureError
 from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
 from mace_cache.rejections import Rejections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from mace_cache.errors import BinaryRejectedError
     from mace_cache.fingerprint import DeviceFingerprint
@@ -78,7 +78,7 @@ class Tiers:
         fingerprint: DeviceFingerprint,
         factory: KVStorageFactory,
         *,
-        precompiled: Sequence[ReadOnlyByteStreamStorage] = (),
+        precompiled: Iterable[ReadOnlyByteStreamStorage] = (),
         policy: ReusePolicy | None = None,
         max_retries: int = 3,
         recache: bool = False,
@@ -303,6 +303,9 @@ class Tiers:
         except DamagedFileError as error:
             self._faults.last = str(error)
             warn_once(logger, "damaged", "%s; it was dropped and is rebuilt", error)
+        except SignatureError as error:
+            self._faults.last = str(error)
+            warn_once(logger, f"signature {error.tier}", "%s; it is built from source", error)
         except Exception as error:  # noqa: BLE001 (see above)
             # Not the error itself: its traceback would keep the cache alive.
             self._faults.last = f"{self._storage}: {what} failed ({_said(error)})"

@@ -56,6 +56,17 @@ def test_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "import mace_cache" in capsys.readouterr().out
 
 
+def test_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bundle is opened with and without a signature, cold and hot."""
+    arguments = ("--size", "100000", "--programs", "10", "--rounds", "2")
+    report = report_of("bundle", tmp_path / "report.json", *arguments)
+    assert report["bytes"] > 100000
+    for taken in report["seconds"].values():
+        assert len(taken) == 4
+        assert all(seconds > 0 for seconds in taken.values())
+    assert "open, cold" in capsys.readouterr().out
+
+
 def test_generated_programs_are_as_heavy_and_never_the_same() -> None:
     """A driver's cache helps with none of them, and no side of a comparison has the longer ones."""
     generate = importlib.import_module("_programs").generate

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from mace_cache import ProgramCache, config
 from mace_cache._report import forget_reported
+from mace_cache._signing_keys import NO_KEY, Key, TrustedKeys
 from mace_cache._trust import OWN_ONLY, Trust
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
 from mace_cache.errors import ConfigurationError
@@ -43,6 +44,14 @@ VARIABLES = [
     ("MACE_CACHE_TRUST", "trust", OWN_ONLY, "uid:7", Trust(owners=frozenset({7}))),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
     ("MACE_CACHE_REMOTE", "remote", None, "redis://host", "redis://host"),
+    ("MACE_CACHE_ALLOW_UNSIGNED", "allow_unsigned", False, "1", True),
+    (
+        "MACE_CACHE_TRUSTED_KEYS",
+        "trusted_keys",
+        None,
+        "ed25519:" + "a1" * 32,
+        TrustedKeys((Key("ed25519", b"\xa1" * 32),)),
+    ),
 ]
 
 MALFORMED = [
@@ -53,6 +62,8 @@ MALFORMED = [
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "nan", 30.0),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", "inf", 30.0),
     ("MACE_CACHE_TRUST", "trust", "everybody", OWN_ONLY),
+    ("MACE_CACHE_TRUSTED_KEYS", "trusted_keys", "ed25519:1", NO_KEY),  # and not: no one asks
+    ("MACE_CACHE_SIGNING_KEY", "signing_key", "/dev/null", None),
 ]
 
 
@@ -299,7 +310,7 @@ def test_every_setting_is_documented() -> None:
     text = Path(__file__).parent.parent.joinpath("docs", "configuration.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     variables = set(re.findall(r"MACE_CACHE_[A-Z_]+", Path(config.__file__).read_text("utf-8")))
-    assert len(variables) == 10
+    assert len(variables) == 13
     counts = {field.name for field in dataclasses.fields(Counts)}
     arguments = set(inspect.signature(ProgramCache).parameters)
     assert documented == variables | arguments | counts | {"WARNING", "INFO", "DEBUG"}

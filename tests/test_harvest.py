@@ -328,7 +328,7 @@ def test_only_builds_postpone_it(context: cl.Context, monkeypatch: pytest.Monkey
             assert len(events) == so_far
     for _ in range(2):
         with ProgramCache() as cache:
-            cache.build(context, SOURCE)
+            scale(cache.build(context, SOURCE))
         assert len(events) == 3, "what is stored is watched for a while when it is first loaded"
 
 

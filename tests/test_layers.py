@@ -19,24 +19,25 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _trust _directories _filesystem _locking _mounts config
-        _notes _warm_process _notebook statistics rejections
+        errors explanation program _report _trust _directories _filesystem _locking _mounts
+        _signing_keys config _notes _warm_process _notebook statistics rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
         _preprocessor _headers source
         container.structures container.metadata container.plain container.reading container.writing
         container.inspection container
+        signing mace_file
     """,
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
-        storage.file storage.bytestream storage.recorded
+        storage.file storage.bytestream storage._installed storage.precompiled storage.recorded
         storage.remote_settings storage.remote storage.redis storage.objects
         storage._failing_open storage._uploads storage._renewal storage.tiered storage.remotes
         storage.factory
     """,
     "the cache": """
-        _trial_process guard tiers request resident records loading
+        _trial_process _launches guard tiers request resident records loading
         harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
@@ -50,8 +51,9 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.findings cli.place_health cli.driver_probe cli.driver_health
-        cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.findings cli.content_health cli.place_health cli.driver_probe cli.driver_health
+        cli.devices cli.shipping cli.doctor cli.export cli.importing cli.inspect cli.keygen
+        cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__
     """,
 }

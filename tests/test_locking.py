@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mace_cache._locking import file_lock, take_lock
+from mace_cache._trust import Trust
+from tests.helpers import run_child
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 
@@ -107,3 +109,64 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     with file_lock(tmp_path / "lock", 0) as held:
         assert not held
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_lock_is_not_taken_on_a_file_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on one that has another name, nor on one that others can write to, nor on theirs."""
+    (tmp_path / "mine").touch(0o600)
+    (tmp_path / "lock").hardlink_to(tmp_path / "mine")
+    with file_lock(tmp_path / "lock", 0) as held:
+        assert not held
+    (tmp_path / "mine").unlink()
+    with file_lock(tmp_path / "lock", 0) as held:
+        assert held
+    (tmp_path / "lock").chmod(0o666)
+    with file_lock(tmp_path / "lock", 0) as held:
+        assert not held
+    (tmp_path / "lock").chmod(0o600)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with file_lock(tmp_path / "lock", 0) as held:
+        assert not held
+    with file_lock(tmp_path / "lock", 0, trust=Trust(frozenset({owner}))) as held:
+        assert held
+
+
+def test_a_forked_child_holds_no_lock() -> None:
+    """It neither keeps its dead parent's lock nor gives a living one's back."""
+    with TemporaryDirectory() as directory:
+        lock = Path(directory, "lock")
+        release = take_lock(lock, 0)
+        assert release is not None
+        child = os.fork()
+        if not child:
+            release()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert take_lock(lock, 0) is None
+        release()
+        child = int(run_child(_DIES_BEFORE_ITS_CHILD, lock))
+        try:
+            with file_lock(lock, 0) as held:
+                assert held
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+_DIES_BEFORE_ITS_CHILD = """
+import os, sys, time
+from mace_cache._locking import take_lock
+assert take_lock(sys.argv[1], 0)
+ready, told = os.pipe()
+child = os.fork()
+if not child:
+    os.write(told, b"here")
+    for stream in (0, 1, 2):
+        os.close(stream)
+    time.sleep(600)
+os.read(ready, 4)
+print(child, flush=True)
+os._exit(0)
+"""

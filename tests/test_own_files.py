@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mace_cache import ProgramCache
+from mace_cache import ProgramCache, _locking
+from mace_cache._filesystem import open_own_file
 from mace_cache.container import encode
+from mace_cache.flights import Flights
+from mace_cache.rejections import Rejections
 from mace_cache.statistics import Counts, StatisticsFile
 from mace_cache.storage.directory import DirectoryStorageFactory
 from tests.cli.conftest import run
@@ -188,6 +193,7 @@ def test_what_is_only_named_like_ours_stays(
         shard / f".tmp-{'0' * 32}",
         root / "v1" / NAME / "0a",
         root / "v1" / "another-storage",
+        root / "v1" / f".tmp-{'0' * 32}",
         root / "v1" / f"{NAME}.rejections",
         root / "v1" / "statistics.jsonl",
         root / "v1" / "x.rejections",
@@ -230,3 +236,80 @@ def test_counts_are_not_written_through_a_link(cache_directory: Path, tmp_path: 
     statistics.zero()
     assert statistics.total() == Counts()
     assert (tmp_path / "outside" / "statistics.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["usage", "usage.lock", "statistics.jsonl", "locks/*", "x"])
+def test_hard_links_are_not_written_through(tmp_path: Path, name: str) -> None:
+    """A file of the user's own that also stands under a name of ours stays as it is."""
+    cache = tmp_path / "cache"
+    _use(cache)
+    place = next((cache / "v1").glob(name.replace("x", f"{NAME}.rejections")))
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("0" * 200)
+    os.utime(mine, (0, 0))
+    place.unlink()
+    place.hardlink_to(mine)
+    before = _state(mine)
+    _use(cache)
+    assert _state(mine) == before
+    assert DirectoryStorageFactory(cache).create_storage(NAME).find(make_key()) == make_program()
+
+
+def _use(cache: Path) -> None:
+    """Write each file that is written in place."""
+    factory = DirectoryStorageFactory(cache)
+    open_storage(factory).insert(make_key(), make_program())
+    with suppress(PermissionError):
+        StatisticsFile(factory.place).append(Counts(hits=1))
+    Rejections(factory.place, NAME).count()
+    wanted: Any = SimpleNamespace(
+        identified=SimpleNamespace(identity="x"), tiers=(), source=SimpleNamespace(key="k")
+    )
+    Flights(factory.place, 0.0).join(wanted).land()
+
+
+def _state(path: Path) -> tuple[bytes, int, int]:
+    status = path.stat()
+    return path.read_bytes(), status.st_mode, status.st_mtime_ns
+
+
+def test_an_entry_that_is_also_another_file(tmp_path: Path) -> None:
+    """It is read, and neither counted as used nor proven: that would change the other one."""
+    storage = open_storage(DirectoryStorageFactory(tmp_path / "cache"))
+    storage.insert(make_key(), make_program())
+    (entry,) = (tmp_path / "cache").rglob("*.mclp")
+    mine = tmp_path / "mine.mclp"
+    mine.hardlink_to(entry)
+    mine.chmod(0o644)
+    os.utime(mine, (0, 0))
+    before = _state(mine)
+    program = storage.find(make_key())
+    assert program == make_program()
+    assert storage.prove(program) is False, "the mark is to be kept elsewhere"
+    assert _state(mine) == before
+    mine.unlink()
+    assert storage.prove(program) is True
+
+
+def test_a_lock_is_made_in_the_directory_that_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its path leads to by then."""
+    (tmp_path / "elsewhere").mkdir()
+    checked = tmp_path / "checked"
+
+    def exchange(*arguments: Any) -> int:
+        if not checked.exists():
+            (tmp_path / "cache" / "v1").rename(checked)
+            (tmp_path / "cache" / "v1").symlink_to(tmp_path / "elsewhere")
+        return open_own_file(*arguments)
+
+    factory = DirectoryStorageFactory(tmp_path / "cache")
+    storage = open_storage(factory)
+    storage.insert(make_key(), make_program())
+    (tmp_path / "cache" / "v1" / "usage.lock").unlink()
+    monkeypatch.setattr(_locking, "open_own_file", exchange)
+    with pytest.raises(NotADirectoryError):
+        factory.collect_garbage()
+    assert (checked / "usage.lock").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

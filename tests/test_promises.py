@@ -569,6 +569,41 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+_KILLED_IN_LOAD = """
+import os, signal
+from mace_cache import ProgramCache, opencl
+from tests.helpers import make_source, open_context
+
+opencl.load_from_binaries = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+ProgramCache().build(open_context(), make_source("promises"))
+"""
+
+_USED_LATER = """
+import sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+
+cache = ProgramCache()
+program = cache.build(open_context(), make_source("promises"))
+if sys.argv[1] != "at once":
+    cache.flush()
+    cache.close()
+if sys.argv[1] != "never":
+    scale(program)
+"""
+
+_CRASH = "kernel void scale(global int *x) { *(global volatile int *)(size_t)(8 + x[0]) = 1; }"
+_HASH = slice(32, 74)  # in PoCL's file: what it unpacks it as
+
+
+def _crash_in_kernel(context: cl.Context, entry: Path, *, as_its_own: bool) -> None:
+    """Put a binary into an entry that loads, and ends the process when it is launched."""
+    bad = opencl.fetch_binaries(opencl.build_from_source(context, _CRASH)[0], context.devices)[0]
+    own = bytes(read_entry(entry).binary)
+    assert bad[:4] == own[:4] == b"pocl"
+    plant(entry, bad if as_its_own else bad[: _HASH.start] + own[_HASH] + bad[_HASH.stop :])
+
+
 def _run_to_its_end(code: str, *arguments: object) -> tuple[int, str, str]:
     child = start_child(code, *arguments)
     told, warned = child.communicate(timeout=60)
@@ -609,13 +644,54 @@ def test_promise_4_processes_that_start_together(entry: Path, cache_directory: P
     assert _start_application()[1].startswith("2 from")
 
 
-def test_promise_4_until_its_launches_are_over(entry: Path, cache_directory: Path) -> None:
-    """PoCL compiles at the first launch: a process that dies before a quiet moment counts too."""
-    assert _run_to_its_end(_KILLED_IN_USE, "at once")[0] == -signal.SIGKILL
-    code, told, _ = _start_application()
-    assert code == 0
-    assert "the process that last loaded its binary died while using it" in told
-    assert _run_to_its_end(_KILLED_IN_USE, "flushed")[0] == -signal.SIGKILL
+@pytest.fixture
+def _pocl_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started share a directory of PoCL's that this one has not written to."""
+    (tmp_path / "pocl").mkdir()
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path / "pocl"))
+
+
+@pytest.mark.parametrize("kernel_file", ["its own", "that of the source"])
+@pytest.mark.parametrize("when", ["at once", "closed"])
+@pytest.mark.usefixtures("_pocl_anew")
+def test_promise_4_it_dies_at_the_first_launch(
+    context: cl.Context, entry: Path, cache_directory: Path, when: str, kernel_file: str
+) -> None:
+    """Also long after the load, and where PoCL has unpacked it as what the source would give."""
+    _crash_in_kernel(context, entry, as_its_own=kernel_file == "its own")
+    assert _run_to_its_end(_USED_LATER, when)[0] == -signal.SIGSEGV
+    code, told, warned = _start_application()
+    assert code == 0, warned
+    assert told.startswith("2 from source")
+    assert "the process that last loaded its binary died while launching it" in told
+    assert len(warned.splitlines()) == 1
+    for _ in range(2):
+        assert _start_application()[1].startswith("2 from storage")
+    assert _crashes(cache_directory) == 1
+
+
+def test_promise_4_a_program_that_is_not_launched(context: cl.Context, entry: Path) -> None:
+    """It isn't proven by that: whoever launches it is guarded still."""
+    _crash_in_kernel(context, entry, as_its_own=True)
+    assert _run_to_its_end(_USED_LATER, "never")[0] == 0
+    assert _run_to_its_end(_USED_LATER, "closed")[0] == -signal.SIGSEGV
+    assert "died while launching" in _start_application()[1]
+
+
+def test_promise_4_killed_with_nothing_under_way(entry: Path, cache_directory: Path) -> None:
+    """A process that was killed after it had loaded a program didn't die of it."""
+    for when in ("at once", "flushed"):
+        assert _run_to_its_end(_KILLED_IN_USE, when)[0] == -signal.SIGKILL
+        assert _start_application()[1].startswith("2 from storage")
+    assert _crashes(cache_directory) == 0
+    assert entry.exists()
+
+
+def test_promise_4_killed_while_it_loads(entry: Path, cache_directory: Path) -> None:
+    """It can't be told from a crash: built anew once, then a child shows that it does no harm."""
+    assert _run_to_its_end(_KILLED_IN_LOAD)[0] == -signal.SIGKILL
+    assert "died while loading" in _start_application()[1]
+    assert _start_application()[1].startswith("2 from storage")
     assert _start_application()[1].startswith("2 from storage")
     assert _crashes(cache_directory) == 1
     assert entry.exists()

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
@@ -13,8 +14,11 @@ import pytest
 
 from mace_cache import Origin, ProgramCache
 from mace_cache._report import forget_reported
+from mace_cache._signing_keys import PRIVATE, make_key
+from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
+from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import remote_settings
 from mace_cache.storage.memory import MemoryStorage
@@ -276,13 +280,13 @@ def test_what_nobody_verifies_is_refused(monkeypatch: pytest.MonkeyPatch, caplog
         {"remote": FakeFactory()},
         {"url": "redis://user:s3cret@host"},
     ):
-        with pytest.raises(ConfigurationError, match="allow_unsigned=True written out") as error:
+        with pytest.raises(ConfigurationError, match="allow_unsigned=True written") as error:
             ProgramCache(**arguments)
         assert "s3cret" not in str(error.value)
     monkeypatch.setenv("MACE_CACHE_REMOTE", "redis://user:s3cret@host")
     assert not isinstance(ProgramCache().factory, TieredStorageFactory)
     (record,) = caplog.records
-    assert "allow_unsigned=True written out" in record.getMessage()
+    assert "allow_unsigned=True written" in record.getMessage()
     assert "no remote is used" in record.getMessage()
     assert "s3cret" not in record.getMessage()
     assert isinstance(ProgramCache(allow_unsigned=True).factory, TieredStorageFactory)
@@ -311,6 +315,99 @@ def test_every_byte_passes_the_verifier(context: cl.Context, tmp_path: Path, url
     with pytest.raises(ConfigurationError, match="allow_unsigned"):
         remote_settings.verified(b"", "redis://host", RemoteSettings())
     assert remote_settings.verified(b"x", "redis://host", UNSIGNED) == b"x"
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> dict[str, Any]:
+    """Options of machines that trust one key and sign with it."""
+    key = make_key(PRIVATE)
+    path = tmp_path / "fleet.key"
+    path.touch(0o600)
+    path.write_text(key.to_text() + "\n")
+    return {
+        "allow_unsigned": False,
+        "trusted_keys": key.public().to_text(),
+        "signing_key": path,
+    }
+
+
+def test_a_signed_fleet(
+    context: cl.Context, tmp_path: Path, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """It shares what it signs; who can't sign reads, and writes nothing in its place."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    reader = {**signed, "signing_key": None}
+    assert Machine(tmp_path / "0", url, **reader).build(context)[0] is Origin.SOURCE
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []
+    assert Machine(tmp_path / "1", url, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "2", url, **signed).build(context)[0] is Origin.REMOTE
+    assert Machine(tmp_path / "3", url, **reader).build(context)[0] is Origin.REMOTE
+
+
+def strip(payload: bytes) -> bytes:
+    """Take the signature off, with all digests right."""
+    return encode([decode_entry(payload)])
+
+
+def sign_otherwise(payload: bytes) -> bytes:
+    """Sign with a key of one's own."""
+    return sign(payload, make_key(PRIVATE))
+
+
+def forge(payload: bytes) -> bytes:
+    """Put other code under an old signature, with all digests right."""
+    forged = bytearray(sign_otherwise(encode([replace(decode_entry(payload), binary=GARBAGE)])))
+    forged[-88:] = payload[-88:]
+    return bytes(forged)
+
+
+@pytest.mark.parametrize("attack", [strip, sign_otherwise, forge])
+def test_who_can_write_to_the_server_runs_nothing(
+    context: cl.Context,
+    tmp_path: Path,
+    *,
+    valkey: Valkey,
+    signed: dict[str, Any],
+    attack: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is a miss with one line that names the server, and is replaced by who may sign."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    Machine(tmp_path / "1", url, **signed).build(context)
+    client = valkey.client()
+    (entry,) = client.scan_iter(f"{tmp_path}*")
+    payload = client.get(entry)
+    assert isinstance(payload, bytes)
+    attacked = attack(payload)
+    client.set(entry, attacked)
+    loads = watch_loads(monkeypatch)
+    reader = {**signed, "signing_key": None}
+    assert Machine(tmp_path / "2", url, **reader).build(context)[0] is Origin.SOURCE
+    assert client.get(entry) == attacked  # it may be good for somebody else
+    assert Machine(tmp_path / "3", url, **signed).build(context)[0] is Origin.SOURCE
+    assert loads == []
+    assert Machine(tmp_path / "4", url, **reader).build(context)[0] is Origin.REMOTE
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "redis://127.0.0.1" in record.getMessage()
+    assert "sign" in record.getMessage()
+
+
+def test_a_signed_program_is_not_replayed(
+    context: cl.Context, tmp_path: Path, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """Under another program's key, though its signature is right."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    others = make_source("another", "#define FACTOR 5\n")
+    Machine(tmp_path / "1", url, **signed).build(context)
+    (mine,) = valkey.client().scan_iter(f"{tmp_path}*")
+    Machine(tmp_path / "1", url, **signed).build(context, others)
+    (theirs,) = set(valkey.client().scan_iter(f"{tmp_path}*")) - {mine}
+    payload = valkey.client().get(theirs)
+    assert isinstance(payload, bytes)
+    valkey.client().set(mine, payload)
+    assert Machine(tmp_path / "2", url, **signed).build(context) == (Origin.SOURCE, 2)
+    assert Machine(tmp_path / "3", url, **signed).build(context, others) == (Origin.REMOTE, 5)
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def test_zero_removes_a_link_and_not_its_target(file: StatisticsFile, tmp_path: 
 class FakeProgram:
     """Stands for a `pyopencl.Program` that no driver has built."""
 
+    int_ptr = 0
+
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -201,6 +203,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     fakes = {
         "build_from_source": lambda *_arguments, **_named: (FakeProgram(), BUILD_SECONDS),
         "load_from_binaries": load_from_binaries,
+        "create_kernels": lambda _program, _names: None,
         "fetch_binaries": lambda _program, devices: [state["binary"] for _ in devices],
         "kernel_names": lambda _program: ("counted",),
         "build_log": lambda _program, _device: "",

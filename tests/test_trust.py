@@ -21,6 +21,8 @@ from mace_cache._directories import open_directory, private_directory
 from mace_cache._report import forget_reported
 from mace_cache._trust import OWN_ONLY, Trust, check_private, elevated_rights, parse_trust
 from mace_cache.errors import ConfigurationError
+from mace_cache.rejections import Rejections
+from mace_cache.statistics import Counts, StatisticsFile
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.file import FileStorageFactory
 from tests.cli.conftest import one_line, run
@@ -230,6 +232,19 @@ def test_a_program_that_is_not_the_users_own(
     with pytest.raises(PermissionError, match="isn't used"):
         storage.find(make_key()) if program else factory.create_storage(NAME).load()
     assert path.exists()
+
+
+def test_counts_that_are_not_the_users_own(tmp_path: Path) -> None:
+    """What others could have written isn't read, whether it stops the cache or only shows."""
+    place = DirectoryStorageFactory(tmp_path).place
+    StatisticsFile(place).append(Counts(hits=1))
+    Rejections(place, NAME).count()
+    assert (StatisticsFile(place).total().hits, Rejections(place, NAME).in_a_row) == (1, 1)
+    for path in (tmp_path / "v1").iterdir():
+        path.chmod(0o622)
+    assert (StatisticsFile(place).total().hits, Rejections(place, NAME).in_a_row) == (0, 0)
+    with pytest.raises(PermissionError, match="any other user can write to it"):
+        StatisticsFile(place).append(Counts(hits=1))
 
 
 def test_root_makes_nothing_in_a_users_directory(

@@ -9,7 +9,18 @@ import sys
 import click
 
 import mace_cache
-from mace_cache.cli import devices, doctor, inspect, maintenance, programs, record, warm
+from mace_cache.cli import (
+    devices,
+    doctor,
+    export,
+    importing,
+    inspect,
+    keygen,
+    maintenance,
+    programs,
+    record,
+    warm,
+)
 from mace_cache.cli.output import complain
 from mace_cache.errors import ConfigurationError, MaceCacheError
 
@@ -38,7 +49,10 @@ for _command in (
     maintenance.stats,
     maintenance.clear,
     maintenance.gc,
+    export.export,
+    importing.import_programs,
     inspect.inspect,
+    keygen.keygen,
     doctor.doctor,
 ):
     commands.add_command(_command)

@@ -25,7 +25,7 @@ from mace_cache.fingerprint import components, fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["devices"]
+__all__ = ["devices", "list_devices"]
 
 
 @click.command()
@@ -36,7 +36,7 @@ def devices(full: bool, cache_directory: str | None, as_json: bool) -> int:
     """Show the OpenCL devices and what is stored for them."""
     factory = open_factory(cache_directory)
     files = files_of(factory)
-    described = [_describe(device, files) for device in _devices()]
+    described = [_describe(device, files) for device in list_devices()]
     if as_json:
         print_json({"directory": str(factory.root), "devices": described})
     for number, device in enumerate([] if as_json else described):
@@ -48,7 +48,8 @@ def devices(full: bool, cache_directory: str | None, as_json: bool) -> int:
     return int(not described)
 
 
-def _devices() -> Iterator[cl.Device]:
+def list_devices() -> Iterator[cl.Device]:
+    """Give the devices of all drivers; one that can't be asked is complained of."""
     try:
         platforms = cl.get_platforms()
     except cl.Error:  # the loader's way to say that there is no driver

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import click
 
+from mace_cache._directories import Place
 from mace_cache._trust import elevated_rights
-from mace_cache.cli.driver_health import examine_drivers
-from mace_cache.cli.findings import Finding, note, problem
+from mace_cache.cache import ProgramCache
+from mace_cache.cli.content_health import examine_contents, examine_room
+from mace_cache.cli.driver_health import examine_drivers, examine_leftovers
+from mace_cache.cli.findings import Finding, note, ok, problem
 from mace_cache.cli.options import cache_directory_option, json_option
-from mace_cache.cli.output import print_json, print_line, spoken_number
+from mace_cache.cli.output import print_json, print_line, spoken_number, spoken_size
 from mace_cache.cli.place_health import examine_directory
 from mace_cache.config import Settings, read_settings
+from mace_cache.statistics import StatisticsFile
+from mace_cache.storage._layout import FORMAT_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["doctor"]
 
+_ARGUMENTS = ("guard", "harvest", "harvest_after", "exit_timeout", "max_retries")
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
@@ -57,11 +65,21 @@ def doctor(timeout: float, cache_directory: str | None, as_json: bool) -> int:
 
 def _examine(settings: Settings, complaints: list[str], timeout: float) -> Iterator[Finding]:
     yield from _examine_settings(settings, complaints)
+    yield from _tell_settings(settings, complaints)
     if settings.directory is not None:
-        yield from examine_directory(
-            settings.directory, settings.trust, read_only=settings.read_only
-        )
+        yield from _examine_cache(settings, settings.directory)
     yield from examine_drivers(timeout)
+
+
+def _examine_cache(settings: Settings, directory: str) -> Iterator[Finding]:
+    yield from examine_directory(directory, settings.trust, read_only=settings.read_only)
+    trust = settings.trust.with_root() if settings.read_only else settings.trust
+    place = Place(directory, (FORMAT_DIRECTORY,), trust)
+    programs, findings = examine_contents(place)
+    counts = StatisticsFile(place).total()
+    yield from findings
+    yield from examine_room(programs, settings.max_size, counts.evictions)
+    yield from examine_leftovers(counts.crashes)
 
 
 def _examine_settings(settings: Settings, complaints: list[str]) -> Iterator[Finding]:
@@ -84,6 +102,28 @@ def _examine_settings(settings: Settings, complaints: list[str]) -> Iterator[Fin
     if trusted := str(settings.trust):
         text = f"beside this user others are trusted: MACE_CACHE_TRUST is {trusted}"
         yield note(about, text)
+
+
+def _tell_settings(settings: Settings, complaints: list[str]) -> Iterator[Finding]:
+    """Tell what is in force, and what has set it."""
+
+    def by(variable: str) -> str:
+        is_used = os.environ.get(variable) and not any(variable in one for one in complaints)
+        return f"({variable})" if is_used else "(the default)"
+
+    size = f"up to {spoken_size(settings.max_size)}" if settings.max_size else "without a limit"
+    waits = f"{settings.lock_timeout:g} s"
+    yield ok(
+        "settings",
+        f"programs are stored {size} {by('MACE_CACHE_MAX_SIZE')}, and other processes waited for "
+        f"{waits} {by('MACE_CACHE_LOCK_TIMEOUT')}",
+    )
+    arguments = inspect.signature(ProgramCache).parameters
+    told = {name: arguments[name].default for name in _ARGUMENTS}
+    if settings.record is not None:
+        told["harvest"] = "deferred by MACE_CACHE_RECORD"
+    text = ", ".join(f"{name} is {value}" for name, value in told.items())
+    yield ok("settings", f"{text} (no variable sets these, only an application's arguments)")
 
 
 def _read_settings(cache_directory: str | None) -> tuple[Settings, list[str]]:

@@ -9,15 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mace_cache._mounts import nearest_existing
-from mace_cache.cli.findings import Finding, ok, problem
+from mace_cache.cli.findings import Finding, note, ok, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NO_DEVICE", "examine_drivers", "pocl_directory"]
+__all__ = ["NO_DEVICE", "examine_drivers", "examine_leftovers", "pocl_directory"]
 
 NO_DEVICE = (
     "no OpenCL device was found: install its driver, or a driver for the CPU with "
@@ -74,6 +75,23 @@ def pocl_directory() -> str:
     return named or os.path.join(above, "pocl", "kcache")
 
 
+def examine_leftovers(crashes: int) -> Iterator[Finding]:
+    """Tell what may crash a driver again, whatever becomes of the cache.
+
+    Args:
+        crashes: how many programs the cache has dropped since processes died of them.
+    """
+    path = pocl_directory()
+    with suppress(OSError):  # it isn't there, so PoCL was hardly in use
+        if crashes and os.listdir(path):
+            yield note(
+                "PoCL's cache",
+                f"processes have died of programs ({crashes} in mace-cache stats), and PoCL may "
+                f"still run what it unpacked of them into {path}",
+                "empty that directory while no application runs, then mace-cache stats --zero",
+            )
+
+
 def _examine_pocl_directory(path: str) -> Iterator[Finding]:
     about, remedy = "PoCL's cache", "set POCL_CACHE_DIR to a directory that will do"
     existing = nearest_existing(path)
@@ -112,14 +130,22 @@ def _run(arguments: list[str], seconds: float) -> _Tried:
             output, _ = process.communicate(timeout=seconds)
             how = _how_it_ended(process.returncode)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            how = f"hung and was stopped after {seconds:g} s"
+            output, how = _stop(process), f"hung and was stopped after {seconds:g} s"
+        except BaseException:  # Ctrl-C, which reaches no session but ours
+            _stop(process)
+            raise
         if how:
             errors.seek(0)
             said = " ".join(errors.read().decode("utf-8", "replace").split())
             how += f" (it had said: {said[-_SHOWN_OF_ITS_OUTPUT:]})" if said else ""
     return _Tried([json.loads(line) for line in output.splitlines()], how)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> bytes:
+    """End a process with all that it has started, and give what it had answered."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
 
 
 def _how_it_ended(code: int) -> str:

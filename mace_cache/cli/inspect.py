@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mace_cache.cli.entries import SHORT_KEY, describe_program
-from mace_cache.cli.examination import LARGEST_ANNOTATED, Examination, examine, read_any_file
+from mace_cache.cli.examination import (
+    LARGEST_ANNOTATED,
+    Examination,
+    examine,
+    examine_mace,
+    read_any_file,
+)
 from mace_cache.cli.options import json_option
 from mace_cache.cli.output import (
     Column,
@@ -22,7 +28,9 @@ from mace_cache.cli.output import (
     spoken_seconds,
     spoken_size,
 )
+from mace_cache.config import read_settings
 from mace_cache.fingerprint import components
+from mace_cache.mace_file import MaceFile
 
 if TYPE_CHECKING:
     import mmap
@@ -44,6 +52,12 @@ _COLUMNS = (
     Column("BUILD", right=True),
 )
 
+_MACE_COLUMNS = (
+    Column("PROGRAM"),
+    Column("OPTIONS", flexible=True),
+    Column("BINARY", right=True),
+)
+
 
 @click.command()
 @click.argument("file", type=click.Path())
@@ -52,11 +66,19 @@ _COLUMNS = (
 def inspect(file: str, as_hex: bool, as_json: bool) -> int:
     """Tell what a file holds, or what is wrong with it and where.
 
-    FILE may be an entry of a cache, a bundle of many programs, or anything else.
-    The exit code is 1 where something is wrong.
+    FILE may be an entry of a cache, a bundle of many programs, a file as MACE writes it, or
+    anything else. The exit code is 1 where something is wrong.
     """
     data = read_any_file(os.path.realpath(file))
-    found = examine(data)
+    mace = examine_mace(data)
+    if isinstance(mace, MaceFile):
+        if as_hex:
+            raise click.ClickException(f"{file}: of a file of MACE's --hex can't tell the bytes")
+        _tell_mace(file, len(data), mace, as_json=as_json)
+        return 0
+    found = examine(data, read_settings().trusted_keys)
+    if mace is not None:
+        found = replace(found, problems=[mace, *found.problems])
     if as_hex and found.fields is None:
         raise click.ClickException(
             f"{file}: of {len(data)} bytes, more than {LARGEST_ANNOTATED}, --hex can't tell each"
@@ -78,6 +100,7 @@ def _as_json(
     report = {
         "file": file,
         "bytes": len(data),
+        "format": "mclp",
         "valid": not found.problems,
         "header": found.header,
         "fingerprints": [components(text) for text in found.fingerprints],
@@ -85,6 +108,13 @@ def _as_json(
             {"key": program.key, "binary_bytes": size, **describe_program(program)}
             for program, size in found.programs
         ],
+        "signature": None
+        if found.signature is None
+        else {
+            "algorithm": str(found.signature).partition(",")[0],
+            "key": found.signature.identifier.hex(),
+            "trusted": found.trusted,
+        },
         "problems": [asdict(problem) for problem in found.problems],
     }
     if as_hex:
@@ -115,6 +145,9 @@ def _print_contents(found: Examination) -> None:
     print_line()
     print_line("header", "bold")
     print_properties(((_spoken(name), value) for name, value in found.header.items()), indent=2)
+    if found.signature is not None:
+        trust = {None: "not verified: no key is trusted", True: "trusted", False: "not trusted"}
+        print_line(f"  signature: {found.signature} ({trust[found.trusted]})")
     for fingerprint in found.fingerprints:
         programs = [one for one in found.programs if one[0].fingerprint == fingerprint]
         print_line()
@@ -132,6 +165,25 @@ def _print_contents(found: Examination) -> None:
             for program, size in programs
         ]
         print_table(_COLUMNS, rows)
+
+
+def _tell_mace(file: str, size: int, found: MaceFile, *, as_json: bool) -> None:
+    if as_json:
+        programs = [
+            {"name": one.name, "options": one.options, "binary_bytes": len(one.binary)}
+            for one in found.programs
+        ]
+        about = {"platform": found.platform, "device": found.device, "programs": programs}
+        print_json({"file": file, "bytes": size, "format": "mace", "valid": True, **about})
+        return
+    number = spoken_number(len(found.programs), "program")
+    print_line(f"{file}: a valid file of MACE's of {number}, {spoken_size(size)}", "green")
+    unknown = "it isn't said"
+    print_properties(
+        [("platform", found.platform or unknown), ("device", found.device or unknown)], indent=2
+    )
+    rows = [[one.name, one.options, spoken_size(len(one.binary))] for one in found.programs]
+    print_table(_MACE_COLUMNS, rows)
 
 
 def _spoken(name: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mace_cache._directories import Place
-from mace_cache._filesystem import temporary_file, unlink_own_file
+from mace_cache._filesystem import TEMPORARY_PREFIX, temporary_file, unlink_own_file
 from mace_cache._locking import file_lock
 from mace_cache._mounts import mount_of, nearest_existing
 from mace_cache.cli.findings import Finding, note, ok, problem
@@ -57,9 +57,9 @@ def examine_directory(path: str, trust: Trust, *, read_only: bool) -> Iterator[F
         trust = trust.with_root() if read_only else trust
         root = Place(path, (), trust)
         place = Place(path, (FORMAT_DIRECTORY,), trust)
-        refused = list(_refused(root, place))
-        yield from refused
-        if not refused:
+        if refused := _refusal(root, place):
+            yield refused
+        else:
             yield ok(_DIRECTORY, f"{path} is this user's own, or trusted")
             inside = place if os.path.isdir(place) else root
             if not read_only:
@@ -132,29 +132,19 @@ def _write_fault(directory: str) -> str:
         return error.strerror or str(error)
 
 
-def _refused(root: Place, place: Place) -> Iterator[Finding]:
-    """Say which directories aren't used, and why: the errors say what can be done."""
+def _refusal(root: Place, place: Place) -> Finding | None:
+    """Say why the directory isn't used: the error says what can be done."""
     try:
         with root.open():
             pass
-        with place.open() as directory:
-            storages = [item.name for item in os.scandir(directory) if item.is_dir()]
+        with place.open():
+            pass
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
-        yield _told(error)
-        return
-    for name in storages:
-        try:
-            with place.open(name):
-                pass
-        except OSError as error:
-            yield _told(error)
-
-
-def _told(error: OSError) -> Finding:
-    where = os.fsdecode(error.filename) if error.filename else "it"
-    return problem(_DIRECTORY, f"{where}: {error.strerror}")
+        where = os.fsdecode(error.filename) if error.filename else "it"
+        return problem(_DIRECTORY, f"{where}: {error.strerror}")
+    return None
 
 
 def _try_to_write(place: Place) -> Iterator[Finding]:
@@ -167,7 +157,7 @@ def _try_to_write(place: Place) -> Iterator[Finding]:
 
 
 def _try_to_lock(place: Place) -> Finding:
-    name = f"doctor-{os.urandom(16).hex()}.lock"
+    name = TEMPORARY_PREFIX + os.urandom(16).hex()  # if this process is killed it is collected
     path = os.path.join(place, name)
     try:
         with file_lock(path, 0) as held:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mace_cache._filesystem import publish
+from mace_cache._signing_keys import read_signing_key
 from mace_cache.cli.options import cache_directory_option, json_option
 from mace_cache.cli.output import complain, print_json, spoken_number
 from mace_cache.cli.rehearsal import CommandNotStartedError, rehearse
+from mace_cache.cli.shipping import publish_readable
 from mace_cache.config import read_settings
 from mace_cache.container import encode
+from mace_cache.errors import SignatureError
+from mace_cache.signing import sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mace_cache._signing_keys import Key
     from mace_cache.cli.rehearsal import Recorded, Rehearsal
     from mace_cache.program import CompiledProgram
 
@@ -42,6 +46,7 @@ _LOST = (
     type=click.Path(dir_okay=False, writable=True),
     help="Write the programs to this bundle instead of the application's cache.",
 )
+@click.option("--sign", "key_file", metavar="KEYFILE", help="Sign the bundle with this key.")
 @cache_directory_option
 @json_option
 def record(
@@ -49,6 +54,7 @@ def record(
     command: tuple[str, ...],
     module: bool,
     output: str | None,
+    key_file: str | None,
     cache_directory: str | None,
     as_json: bool,
 ) -> int:
@@ -59,6 +65,9 @@ def record(
     it launches. The exit code is the application's.
     """
     _check(output, cache_directory)
+    if key_file is not None and output is None:
+        raise click.UsageError("only a bundle is signed: give --output with --sign")
+    key = None if key_file is None else read_signing_key(key_file, "--sign")
     if not module and command[0] == "-m":
         module, command = True, command[1:]
     if module:
@@ -71,7 +80,7 @@ def record(
         return _NOT_STARTED
     code, recorded = rehearsal.code, rehearsal.recorded(output)
     warnings = list(_warnings(rehearsal, recorded))
-    if output and rehearsal.programs and (problem := _write(rehearsal.programs, output)):
+    if output and rehearsal.programs and (problem := _write(rehearsal.programs, output, key)):
         warnings.append(problem)
         code, recorded = code or 1, []
     for line in (*map(str, recorded), *warnings):
@@ -137,17 +146,15 @@ def _warnings(rehearsal: Rehearsal, recorded: Iterable[Recorded]) -> Iterator[st
         yield f"{number} could not be cached: cache.explain(program) says why"
 
 
-def _write(programs: list[CompiledProgram], path: str) -> str:
-    """Write the bundle, readable as other files are: it is to be shipped.
+def _write(programs: list[CompiledProgram], path: str, key: Key | None) -> str:
+    """Write the bundle.
 
     Returns:
         What went wrong, or nothing.
     """
-    umask = os.umask(0o077)
-    os.umask(umask)
     try:
-        publish(path, encode(programs))
-        os.chmod(path, 0o666 & ~umask)
-    except (OSError, ValueError) as error:
+        data = encode(programs)
+        publish_readable(path, data if key is None else sign(data, key))
+    except (OSError, ValueError, SignatureError) as error:
         return f"{path} could not be written: {error}"
     return ""

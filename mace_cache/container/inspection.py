@@ -18,6 +18,8 @@ from mace_cache.container.structures import (
     KERNEL_RECORD,
     MAGIC,
     SECTION_ROW,
+    SIGNATURE_HEAD,
+    SIGNATURE_MAGIC,
     Header,
     SectionRow,
     aligned,
@@ -113,7 +115,7 @@ class _Walk:
             self.begin(header.digest_offset, len(self.view))
             wanted = digest_of([self.view[: self.cursor]]).hex()
             self.take(DIGEST_SIZE, "digest", wanted=wanted)
-            self.take(header.signature_size, "signature")
+            self.signature(header.signature_size)
         self.begin(len(self.view), len(self.view))
 
     def begin(self, offset: int, end: int) -> None:
@@ -235,6 +237,15 @@ class _Walk:
             self.take(name_size, label + "name", self.text(name_size))
             self.padding()
             number += 1
+
+    def signature(self, size: int) -> None:
+        start = self.view[self.cursor : self.cursor + len(SIGNATURE_MAGIC)]
+        if start == SIGNATURE_MAGIC and size >= SIGNATURE_HEAD.size <= self.limit - self.cursor:
+            self.take(4, "signature.magic", ascii(SIGNATURE_MAGIC))
+            self.number("signature.algorithm", None)
+            self.take(16, "signature.key")
+            size -= SIGNATURE_HEAD.size
+        self.take(size, "signature")
 
     def number(self, name: str, wanted: int | None) -> None:
         (value,) = struct.unpack_from("<I", self.view, self.cursor)

@@ -49,8 +49,9 @@ def decode_entry(data: bytes | memoryview, path: str | None = None) -> CompiledP
 class Bundle:
     """A file of any number of programs, each verified when it is asked for.
 
-    Opening one verifies the header, the vendor header and the section table. The bundle keeps
-    *data*: a file mapped into memory has to be replaced, never shortened or written to.
+    Opening one verifies the header, the vendor header and the section table, and keeps a copy of
+    them. The rest stays in *data*: a file mapped into memory has to be replaced, never shortened or
+    written to.
 
     Args:
         data: the whole file.
@@ -69,7 +70,9 @@ class Bundle:
     ) -> None:
         self.path = path
         self._view = memoryview(data).cast("B")
+        self._index = bytes(self._view[: HEADER.size])  # a copy: what is verified stays as it is
         self.header = self._read_header()
+        self._index += bytes(self._view[HEADER.size : self.header.sections_offset])
         self._fingerprints = self._read_fingerprints()
         start = self._row_or_end(0)
         starts = self.header.sections_offset, self.header.kernel_table_offset
@@ -81,6 +84,11 @@ class Bundle:
         """What follows the file's digest: not verified here, and empty for an unsigned file."""
         return bytes(self._view[self.header.digest_offset + DIGEST_SIZE :])
 
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The texts of the device fingerprints that it has programs for, in ascending order."""
+        return tuple(self._fingerprints)
+
     def keys(self) -> list[tuple[str, str]]:
         """Give each program's fingerprint and key, in ascending order.
 
@@ -91,7 +99,7 @@ class Bundle:
         return [(self._fingerprints[row.fingerprint], row.key.hex()) for row in rows]
 
     def find(self, fingerprint: str, key: str) -> CompiledProgram | None:
-        """Give the program of that fingerprint and key, or None.
+        """Give the program of that fingerprint and key, or None; its binary is a view, no copy.
 
         Raises:
             DamagedFileError: its bytes aren't what was written.
@@ -108,7 +116,7 @@ class Bundle:
             row = self._row(middle)
             here = row.fingerprint, row.key
             if here == wanted:
-                return self._verified_program(middle)
+                return self._verified_program(middle, copied=False)
             low, high = (middle + 1, high) if here < wanted else (low, middle)
         return None
 
@@ -146,15 +154,15 @@ class Bundle:
         return DamagedFileError(reason, offset, self.path)
 
     def _read_header(self) -> Header:
-        size = len(self._view)
-        if self._view[: len(MAGIC)] != MAGIC:
+        size, start = len(self._view), self._index
+        if start[: len(MAGIC)] != MAGIC:
             raise self._damaged("it doesn't start with MCLP", 0)
-        version = int.from_bytes(self._view[len(MAGIC) : VERSION_END], "little")
+        version = int.from_bytes(start[len(MAGIC) : VERSION_END], "little")
         if size >= VERSION_END and version >> 16 != FORMAT_MAJOR:
             raise UnknownVersionError(version, 0x04, self.path)
         if size < HEADER.size + DIGEST_SIZE:
             raise self._damaged(f"it ends after {size} bytes", size)
-        header = Header._make(HEADER.unpack_from(self._view))
+        header = Header._make(HEADER.unpack(start))
         if header.total_size != size:
             raise self._damaged(f"{size} bytes where {header.total_size} were written", 0x0C)
         if header.vendor_header_offset != HEADER.size:
@@ -171,13 +179,14 @@ class Bundle:
 
     def _read_fingerprints(self) -> list[str]:
         """Verify all before the sections, and give the fingerprints."""
-        header, view = self.header, self._view
+        header, index = self.header, memoryview(self._index)
         vendor_end = HEADER.size + header.vendor_header_size
-        covered = view[:INDEX_DIGEST_OFFSET], view[HEADER.size : header.sections_offset]
+        covered = index[:INDEX_DIGEST_OFFSET], index[HEADER.size :]
         if digest_of(covered) != header.index_digest:
             raise self._damaged("the index digest is wrong", INDEX_DIGEST_OFFSET)
-        self._verify_padding(vendor_end, header.section_table_offset)
-        *fingerprints, rest = self._text(HEADER.size, vendor_end).split("\0")
+        if any(index[vendor_end : header.section_table_offset]):
+            raise self._damaged("padding isn't zero", vendor_end)
+        *fingerprints, rest = self._text(index, HEADER.size, vendor_end).split("\0")
         if rest or any(one >= two for one, two in pairwise(fingerprints)):
             raise self._damaged("the fingerprints aren't in order", HEADER.size)
         return fingerprints
@@ -187,7 +196,7 @@ class Bundle:
         header = self.header
         if number < header.section_count:
             offset = header.section_table_offset + SECTION_ROW.size * number
-            return SectionRow._make(SECTION_ROW.unpack_from(self._view, offset))
+            return SectionRow._make(SECTION_ROW.unpack_from(self._index, offset))
         ends = header.kernel_table_offset, 0, 0, header.digest_offset, 0
         return SectionRow(b"", len(self._fingerprints), *ends)
 
@@ -224,20 +233,20 @@ class Bundle:
         if any(self._view[start:end]):
             raise self._damaged("padding isn't zero", start)
 
-    def _verified_program(self, number: int) -> CompiledProgram:
+    def _verified_program(self, number: int, *, copied: bool = True) -> CompiledProgram:
         row = self._row(number)
         kernels_end = self._row_or_end(number + 1).kernels_offset
         covered = self._view[row.offset : row.end], self._view[row.kernels_offset : kernels_end]
         if digest_of(covered) != row.digest:
             raise self._damaged("a section's digest is wrong", row.offset)
-        return self._program(number, row)
+        return self._program(number, row, copied=copied)
 
     def _program(self, number: int, row: SectionRow, *, copied: bool = True) -> CompiledProgram:
         metadata_end = row.offset + row.metadata_size
         binary_end = row.binary_offset + row.binary_size
         self._verify_padding(metadata_end, row.binary_offset)
         self._verify_padding(binary_end, row.end)
-        text = self._text(row.offset, metadata_end)
+        text = self._text(self._view, row.offset, metadata_end)
         view = self._view[row.binary_offset : binary_end]
         binary = bytes(view) if copied else view
         try:
@@ -255,8 +264,8 @@ class Bundle:
             raise self._damaged("kernel table and metadata don't agree", row.kernels_offset)
         return program
 
-    def _text(self, start: int, end: int) -> str:
+    def _text(self, view: memoryview, start: int, end: int) -> str:
         try:
-            return str(self._view[start:end], *TEXT)
+            return str(view[start:end], *TEXT)
         except UnicodeDecodeError as error:
             raise self._damaged("text isn't UTF-8", start + error.start) from error

@@ -22,6 +22,8 @@ __all__ = [
     "LARGEST_FILE",
     "MAGIC",
     "SECTION_ROW",
+    "SIGNATURE_HEAD",
+    "SIGNATURE_MAGIC",
     "TEXT",
     "VERSION_END",
     "Header",
@@ -43,6 +45,8 @@ HEADER = struct.Struct("<4s11I32s")
 INDEX_DIGEST_OFFSET = HEADER.size - DIGEST_SIZE
 SECTION_ROW = struct.Struct("<32s6I32s")
 KERNEL_RECORD = struct.Struct("<4I")  # section, binary's offset and size, size of the name
+SIGNATURE_HEAD = struct.Struct("<4sI16s")  # magic, algorithm, the key's identifier
+SIGNATURE_MAGIC = b"MSIG"
 
 
 class Header(NamedTuple):

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._report import warn_once
-from mace_cache.errors import DamagedFileError, MaceCacheError
+from mace_cache.errors import DamagedFileError, MaceCacheError, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,8 @@ class FailingOpen:
             return self._in_time(action)
         except DamagedFileError as error:
             warn_once(logger, "remote-damaged", "%s; it is passed over", error)
+        except SignatureError as error:
+            warn_once(logger, f"signature {error.tier}", "%s; it is passed over", error)
         except MaceCacheError as error:
             warn_once(logger, f"remote {type(error)}", "%s: %s", self._place, error)
         except (ConnectionError, TimeoutError) as error:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._filesystem import TEMPORARY_PREFIX
+from mace_cache._filesystem import TEMPORARY_PREFIX, tolerant_unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +23,13 @@ __all__ = [
     "FORMAT_DIRECTORY",
     "OwnFile",
     "entry_name",
+    "is_entry",
+    "is_shard",
+    "key_of",
     "list_files",
     "list_shards",
     "list_storages",
+    "remove_abandoned",
     "shard_name",
     "walk",
 ]
@@ -62,7 +66,7 @@ class OwnFile(NamedTuple):
     @property
     def key(self) -> str:
         """The key of the program that an entry holds."""
-        return self.name.removesuffix(_SUFFIX)
+        return key_of(self.name)
 
 
 def shard_name(key: str) -> str:
@@ -75,6 +79,21 @@ def entry_name(key: str) -> str:
     return key + _SUFFIX
 
 
+def key_of(name: str) -> str:
+    """Give the key whose entry has that name."""
+    return name.removesuffix(_SUFFIX)
+
+
+def is_entry(name: str) -> bool:
+    """Whether an entry may have that name."""
+    return re.fullmatch(_ENTRY, name) is not None
+
+
+def is_shard(name: str) -> bool:
+    """Whether a shard may have that name."""
+    return re.fullmatch(_SHARD, name) is not None
+
+
 def list_files(shard: int) -> Iterator[OwnFile]:
     """Give our files in a shard: regular files of our names.
 
@@ -84,7 +103,7 @@ def list_files(shard: int) -> Iterator[OwnFile]:
     with os.scandir(shard) as listing:
         for item in listing:
             temporary = re.fullmatch(_TEMPORARY, item.name) is not None
-            if not temporary and not re.fullmatch(_ENTRY, item.name):
+            if not temporary and not is_entry(item.name):
                 continue
             with suppress(FileNotFoundError):  # Another process may have removed it just now.
                 if item.is_file(follow_symlinks=False):
@@ -92,9 +111,23 @@ def list_files(shard: int) -> Iterator[OwnFile]:
                     yield OwnFile(status.st_mtime_ns, status.st_size, item.name, temporary)
 
 
+def remove_abandoned(place: Place) -> list[OwnFile]:
+    """Remove the temporaries that dead processes left beside the storages, and give them.
+
+    Counts and notes are published there. What was left in a shard is found by `walk`.
+
+    Args:
+        place: the directory of the format version.
+    """
+    with suppress(OSError), place.open() as directory:
+        abandoned = [file for file in list_files(directory) if file.abandoned]
+        return [file for file in abandoned if tolerant_unlink(file.name, directory)]
+    return []
+
+
 def list_shards(storage: int) -> list[str]:
     """Give the names of the shards in a storage's open directory."""
-    return [name for name in _list_directories(storage) if re.fullmatch(_SHARD, name)]
+    return [name for name in _list_directories(storage) if is_shard(name)]
 
 
 def list_storages(place: Place) -> Iterator[tuple[str, list[str]]]:

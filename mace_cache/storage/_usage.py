@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache._filesystem import open_own_file, tolerant_unlink
 from mace_cache._locking import file_lock
-from mace_cache.storage._layout import OwnFile, walk
+from mace_cache.storage._layout import OwnFile, remove_abandoned, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mace_cache._directories import Place
+    from mace_cache._trust import Trust
 
 __all__ = ["GarbageReport", "Usage"]
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _LEDGER = rb"\d{20}\n"
 _LEDGER_NAME = "usage"
+_LOCK_NAME = "usage.lock"
 _LEDGER_SIZE = 21
 _KEPT_BY_SWEEP = 0.9
 
@@ -69,7 +71,6 @@ class Usage:
         self._place = place
         self._limit = max_size or sys.maxsize
         self._lock_timeout = lock_timeout
-        self._lock_path = os.path.join(place, "usage.lock")
 
     def fits(self, size: int) -> bool:
         """Whether a file of *size* bytes can be stored at all."""
@@ -117,8 +118,12 @@ class Usage:
     @contextmanager
     def _ledger(self) -> Iterator[int]:
         """Open the ledger, in a directory that was checked, and hold its lock."""
-        with self._place.open() as directory, file_lock(self._lock_path, self._lock_timeout):
-            ledger = _open_ledger(directory)
+        trust = self._place.trust
+        with (
+            self._place.open() as directory,
+            file_lock(_LOCK_NAME, self._lock_timeout, directory, trust),
+        ):
+            ledger = _open_ledger(directory, trust)
             try:
                 yield ledger
             finally:
@@ -134,9 +139,10 @@ class Usage:
             evicted += 1
         doomed = entries[:evicted] + [item for item in found if item[2].abandoned]
         _remove(self._place, doomed)
+        removed = [*(file for _, _, file in doomed), *remove_abandoned(self._place)]
         report = GarbageReport(
-            removed_files=len(doomed),
-            removed_bytes=sum(file.size for _, _, file in doomed),
+            removed_files=len(removed),
+            removed_bytes=sum(file.size for file in removed),
             entries=len(entries) - evicted,
             bytes=left,
             evicted=evicted,
@@ -145,14 +151,14 @@ class Usage:
         return report
 
 
-def _open_ledger(directory: int) -> int:
+def _open_ledger(directory: int, trust: Trust) -> int:
     with suppress(OSError):
-        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR)
-    # A link or a FIFO has taken our file's place: the file comes back. Where it can't, as in place
-    # of a directory, what there is is counted afresh every time.
+        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR, trust)
+    # A link, a FIFO or another's file has taken our file's place: ours comes back. Where it can't,
+    # as in place of a directory, what there is is counted afresh every time.
     tolerant_unlink(_LEDGER_NAME, directory)
     try:
-        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR)
+        return open_own_file(_LEDGER_NAME, directory, os.O_RDWR, trust)
     except IsADirectoryError:
         return os.memfd_create(_LEDGER_NAME, os.MFD_CLOEXEC)
 

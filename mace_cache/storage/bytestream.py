@@ -1,40 +1,39 @@
-"""Precompiled programs: read-only, from the bytes or the file that an application ships."""
+"""Precompiled programs: read-only, in the bytes or the file that an application ships."""
 
 from __future__ import annotations
 
-import logging
-import os
+import mmap
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import read_regular_file
-from mace_cache._report import warn_once
-from mace_cache.container import LARGEST_FILE, Bundle
-from mace_cache.errors import MaceCacheError, StorageReadOnlyError
+from mace_cache.container import Bundle
+from mace_cache.errors import DamagedFileError, StorageReadOnlyError
 from mace_cache.fingerprint import storage_name
+from mace_cache.signing import check_signature
 from mace_cache.storage.base import KVStorage, check_key, check_name, check_program
 
 if TYPE_CHECKING:
-    import mmap
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from mace_cache._signing_keys import TrustedKeys
     from mace_cache.program import CompiledProgram
 
-__all__ = ["ReadOnlyByteStreamStorage", "open_precompiled"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ReadOnlyByteStreamStorage"]
 
 
 class ReadOnlyByteStreamStorage(KVStorage):
     """The programs in the bytes of an MCLP file, an entry or a bundle.
 
     Unlike the other storages it may hold programs of several fingerprints: `candidates` gives all
-    that have a key, `find_for` the one of a fingerprint. Each is verified when it is asked for.
+    that have a key, `find_for` the one of a fingerprint. Each is verified when it is asked for, and
+    its binary is a view into the bytes.
 
     Args:
         data: the whole file. If it is mapped into memory, the file must not be shortened or written
             to while it is; replacing it is fine.
         name: see and give only programs of the fingerprint with this storage name; None for all.
         path: where the bytes are from, for messages.
+        trusted: the keys one of which must have signed the file; None where none need have.
+        allow_unsigned: whether a file without a signature is taken as well.
 
     Raises:
         ValueError: *name* can't be a storage's.
@@ -47,32 +46,37 @@ class ReadOnlyByteStreamStorage(KVStorage):
         data: bytes | bytearray | memoryview | mmap.mmap,
         name: str | None = None,
         path: str | None = None,
+        *,
+        trusted: TrustedKeys | None = None,
+        allow_unsigned: bool = False,
     ) -> None:
         if name is not None:
             check_name(name)
         self._data = data
         self._name = name
         self._path = path
+        self._trusted = trusted
+        self._allow_unsigned = allow_unsigned
         self._bundle: Bundle | None = None
-        self._fingerprints: dict[str, list[str]] = {}
+        self._fingerprints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Name where the bytes are from."""
         return self._path or "precompiled bytes"
 
     def load(self) -> None:
-        """Verify the file's index. Before it, and after it fails, no program is found.
+        """Verify the file's index, and its signature where one is asked for.
+
+        Before it, and after it fails, no program is found.
 
         Raises:
             DamagedFileError: the bytes aren't a valid MCLP file.
+            SignatureError: no trusted key has signed it.
         """
-        self._bundle, self._fingerprints = None, {}
+        self._bundle, self._fingerprints = None, ()
         bundle = Bundle(self._data, self._path)
-        fingerprints: dict[str, list[str]] = {}
-        for fingerprint, key in bundle.keys():  # noqa: SIM118 (a bundle is no mapping)
-            if self._name in (None, storage_name(fingerprint)):
-                fingerprints.setdefault(key, []).append(fingerprint)
-        self._bundle, self._fingerprints = bundle, fingerprints
+        check_signature(bundle, self._trusted, str(self), allow_unsigned=self._allow_unsigned)
+        self._bundle, self._fingerprints = bundle, tuple(filter(self._shows, bundle.fingerprints))
 
     def find(self, key: str) -> CompiledProgram | None:
         """Give the program of that key: the first fingerprint's, where several have one.
@@ -86,14 +90,15 @@ class ReadOnlyByteStreamStorage(KVStorage):
     def find_for(self, fingerprint: str, key: str) -> CompiledProgram | None:
         """Give the program of that fingerprint text and key; raises as `find`."""
         check_key(key)
-        if self._bundle is None or fingerprint not in self._fingerprints.get(key, ()):
+        if self._bundle is None or fingerprint not in self._fingerprints:
             return None
+        self._check_size()
         return self._bundle.find(fingerprint, key)
 
     def candidates(self, key: str) -> Iterator[CompiledProgram]:
         """Give the programs of that key, one a fingerprint; raises as `find`, when one is asked."""
         check_key(key)
-        for fingerprint in self._fingerprints.get(key, ()):
+        for fingerprint in self._fingerprints:
             program = self.find_for(fingerprint, key)
             if program is not None:
                 yield program
@@ -130,41 +135,20 @@ class ReadOnlyByteStreamStorage(KVStorage):
         """Do nothing: there is never anything to write."""
 
     def keys(self) -> Iterator[str]:
-        """Give the keys that there are programs of."""
-        return iter(self._fingerprints)
+        """Give the keys that there are programs of.
 
+        Raises:
+            DamagedFileError: the file's index contradicts itself.
+        """
+        found = [] if self._bundle is None else self._bundle.keys()
+        shown = frozenset(self._fingerprints)
+        return iter(dict.fromkeys(key for fingerprint, key in found if fingerprint in shown))
 
-def open_precompiled(
-    paths: Sequence[str | os.PathLike[str]], binary: bytes | None = None
-) -> tuple[ReadOnlyByteStreamStorage, ...]:
-    """Open the precompiled programs of an application; what can't be used is reported and left out.
+    def _shows(self, fingerprint: str) -> bool:
+        return self._name in (None, storage_name(fingerprint))
 
-    Files are read, not mapped: one that is written to in place can't take the process down then.
-
-    Args:
-        paths: MCLP files, of which the first that exists is used.
-        binary: the bytes of another one.
-
-    Returns:
-        The storages, loaded, in the order in which they are to be asked.
-    """
-    storages = []
-    path = next((path for path in paths if os.path.exists(path)), None)
-    try:
-        if path is not None:
-            data, _status = read_regular_file(os.path.realpath(path), largest=LARGEST_FILE)
-            storages.append(ReadOnlyByteStreamStorage(data, path=os.fspath(path)))
-    except OSError as error:
-        warn_once(logger, "precompiled-read", "%s can't be read (%s): it isn't used", path, error)
-    if binary is not None:
-        storages.append(ReadOnlyByteStreamStorage(binary))
-    return tuple(storage for storage in storages if _loads(storage))
-
-
-def _loads(storage: ReadOnlyByteStreamStorage) -> bool:
-    try:
-        storage.load()
-    except MaceCacheError as error:
-        warn_once(logger, "precompiled-load", "%s: it isn't used", error)
-        return False
-    return True
+    def _check_size(self) -> None:
+        """See whether a mapped file is still whole: to read what was cut off kills the process."""
+        data = self._data
+        if isinstance(data, mmap.mmap) and data.size() != len(data):
+            raise DamagedFileError("it was written to while it was in use", None, self._path)

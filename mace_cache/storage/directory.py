@@ -33,6 +33,7 @@ from mace_cache.storage._layout import (
     list_files,
     list_shards,
     list_storages,
+    remove_abandoned,
     shard_name,
     walk,
 )
@@ -149,6 +150,8 @@ class DirectoryStorage(KVStorage):
             with self._open_shard(shard_name(program.key)) as shard:
                 descriptor, status = open_regular_file(name, shard)
             try:
+                if status.st_nlink > 1:  # it is somebody's file too
+                    return False
                 # The bit goes to the very file whose contents are compared, whatever its name is by
                 # now.
                 stored = container.decode_entry(read_all(descriptor, status.st_size))
@@ -164,6 +167,8 @@ class DirectoryStorage(KVStorage):
     def clear(self) -> None:
         """Remove the files that the library wrote in this storage, and shards left empty.
 
+        What dead processes left half written beside the storages goes too.
+
         Raises:
             StorageReadOnlyError: the storage only reads.
             OSError: a file can't be removed.
@@ -175,6 +180,7 @@ class DirectoryStorage(KVStorage):
                     _remove_own_files(shard)
                 with suppress(OSError):  # It holds something that isn't ours, or is new.
                     os.rmdir(name, dir_fd=storage)
+        remove_abandoned(self._place)
 
     def flush(self) -> None:
         """Do nothing: ``insert`` has published what it was given."""
@@ -213,7 +219,8 @@ class DirectoryStorage(KVStorage):
             raise
         if status.st_mode & _PROVEN:
             program.count_as_proven()
-        if self.writable and time.time() - status.st_mtime > _MARK_USED_AFTER:
+        unmarked = time.time() - status.st_mtime > _MARK_USED_AFTER
+        if self.writable and unmarked and status.st_nlink == 1:  # else it is somebody's file too
             with suppress(OSError):  # It only decides what is evicted first.
                 os.utime(name, dir_fd=shard, follow_symlinks=False)
         return program

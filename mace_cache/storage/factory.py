@@ -160,7 +160,6 @@ def choose_factory(
     url: str | None = None,
     storage_factory: KVStorageFactory | None = None,
     remote: str | KVStorageFactory | None = None,
-    allow_unsigned: bool = False,
 ) -> tuple[KVStorageFactory | None, str]:
     """Choose what a cache keeps its programs in.
 
@@ -171,7 +170,6 @@ def choose_factory(
         url: a storage URL.
         storage_factory: a factory that the caller has made.
         remote: what is behind the storages: a URL, or a factory; that of the settings if None.
-        allow_unsigned: whether what comes from there is loaded though nobody has signed it.
 
     Returns:
         The factory and an empty text, or None and the reason why nothing is cached.
@@ -192,8 +190,7 @@ def choose_factory(
         return None, "caching is switched off (MACE_CACHE_DISABLE)"
     if elevated := elevated_rights():
         return None, f"{elevated}: caching is off"
-    choose = partial(_choose, settings, cache_full_path, url, storage_factory)
-    choose = partial(choose, remote=remote, allow_unsigned=allow_unsigned)
+    choose = partial(_choose, settings, cache_full_path, url, storage_factory, remote)
     if settings.record is None:
         return choose()
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
@@ -212,9 +209,7 @@ def _choose(
     cache_full_path: str | os.PathLike[str] | None,
     url: str | None,
     storage_factory: KVStorageFactory | None,
-    *,
     remote: str | KVStorageFactory | None,
-    allow_unsigned: bool,
 ) -> tuple[KVStorageFactory | None, str]:
     scheme = None if url is None else url.partition(":")[0].lower()
     if url is not None and scheme not in MAKERS:
@@ -223,14 +218,14 @@ def _choose(
         from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
         from mace_cache.storage.tiered import TieredStorageFactory  # noqa: PLC0415 (as above)
 
-        made, stated = make_remote(url, settings, local=MAKERS, allow_unsigned=allow_unsigned)
+        made, stated = make_remote(url, settings, local=MAKERS)
         return TieredStorageFactory(MemoryStorageFactory(), made, stated), ""
     factory, reason = _choose_local(settings, cache_full_path, url, storage_factory)
     if factory is None or (remote is None and settings.remote is None):
         return factory, reason
     from mace_cache.storage.remotes import with_remote  # noqa: PLC0415 (as above)
 
-    return with_remote(factory, settings, remote, allow_unsigned=allow_unsigned), ""
+    return with_remote(factory, settings, remote), ""
 
 
 def _choose_local(

@@ -33,6 +33,7 @@ from mace_cache.storage.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from mace_cache.program import CompiledProgram
 
@@ -155,7 +156,7 @@ class FileStorage(KVStorage):
                 return
             private_directory(self._path.parent, self._trust)
             refuse_as_root(self._path.parent, self._trust)
-            with file_lock(self._lock_path, self._lock_timeout):
+            with self._locked():
                 programs = [*self._read_to_replace(), *self._unwritten.values()]
                 merged = {(program.fingerprint, program.key): program for program in programs}
                 publish(self._path, encode(list(merged.values())))
@@ -170,11 +171,14 @@ class FileStorage(KVStorage):
         if not self.writable:
             raise StorageReadOnlyError(str(self))
 
+    def _locked(self) -> AbstractContextManager[bool]:
+        return file_lock(self._lock_path, self._lock_timeout, trust=self._trust)
+
     def _remove(self, doomed: Callable[[CompiledProgram], bool]) -> None:
         """Rewrite the file without those of this storage's programs."""
         if not os.path.lexists(self._path):
             return
-        with file_lock(self._lock_path, self._lock_timeout):
+        with self._locked():
             others = [
                 program
                 for program in self._read_to_replace()
@@ -203,7 +207,7 @@ class FileStorage(KVStorage):
             return []
 
     def _remove_damaged(self) -> None:
-        with file_lock(self._lock_path, self._lock_timeout):
+        with self._locked():
             try:
                 _read(self._path, self._trust)  # Another process may have replaced it since.
             except DamagedFileError:

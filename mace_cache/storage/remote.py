@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mace_cache import container
 from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
 from mace_cache.fingerprint import storage_name
+from mace_cache.signing import sign
 from mace_cache.storage.base import (
     KVStorage,
     KVStorageFactory,
@@ -107,9 +108,8 @@ class RemoteStorage(KVStorage):
         payload = self.get(key)
         if payload is None:
             return None
-        payload = verified(payload, str(self), self.settings)
         try:
-            return self._decode(key, payload)
+            return self._decode(key, verified(payload, str(self), self.settings))
         except UnknownVersionError as error:
             logger.debug("%s", error)
             return None
@@ -123,7 +123,10 @@ class RemoteStorage(KVStorage):
         """Put a program in the place of that key; see `KVStorage.insert`."""
         check_program(key, program)
         self._check_writable()
-        self.put(key, container.encode([program]))
+        payload = container.encode([program])
+        if self.settings.signing_key is not None:
+            payload = sign(payload, self.settings.signing_key)
+        self.put(key, payload)
 
     def remove(self, key: str) -> None:
         """Remove the program of that key; see `KVStorage.remove`."""

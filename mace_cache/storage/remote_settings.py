@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from mace_cache.config import parse_boolean, parse_seconds
 from mace_cache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mace_cache._signing_keys import Key
 
 __all__ = [
     "RemoteSettings",
@@ -52,6 +55,7 @@ class RemoteSettings(NamedTuple):
         lease: how long a machine that has died is waited for that was building, in seconds.
         allow_unsigned: whether what comes from there is loaded though nobody has signed it.
         verifier: verifies signatures.
+        signing_key: signs what is written there.
     """
 
     policy: str = "read-write"
@@ -62,6 +66,7 @@ class RemoteSettings(NamedTuple):
     lease: float = 10.0
     allow_unsigned: bool = False
     verifier: Verifier | None = None
+    signing_key: Key | None = None
 
     @property
     def ttl_milliseconds(self) -> int | None:
@@ -75,8 +80,9 @@ class RemoteSettings(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether programs are written there."""
-        return self.policy != "read-only"
+        """Whether programs are written there: not by who verifies what others sign and can't."""
+        signs = self.verifier is None or self.signing_key is not None or self.allow_unsigned
+        return self.policy != "read-only" and signs
 
 
 def split_url(url: str, settings: RemoteSettings) -> tuple[str, RemoteSettings]:
@@ -131,8 +137,8 @@ def check_signing(url: str, settings: RemoteSettings) -> None:
         raise ConfigurationError(
             "remote",
             shown(url),
-            "a key that its programs are verified with, or allow_unsigned=True written out: "
-            "what comes from there is code",
+            "trusted_keys that its programs are verified with, or allow_unsigned=True written "
+            "out: what comes from there is code",
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from mace_cache._report import warn_once
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
+from mace_cache.signing import Verifier
 from mace_cache.storage.remote import RemoteStorageFactory
 from mace_cache.storage.remote_settings import RemoteSettings, check_signing, shown, split_url
 from mace_cache.storage.tiered import TieredStorageFactory
@@ -46,8 +47,6 @@ def with_remote(
     local: KVStorageFactory,
     settings: Settings,
     remote: str | KVStorageFactory | None,
-    *,
-    allow_unsigned: bool,
 ) -> KVStorageFactory:
     """Put a remote behind a storage factory.
 
@@ -55,7 +54,6 @@ def with_remote(
         local: makes the local storages.
         settings: the cache's, with the URL of a remote.
         remote: what goes before that: a URL, or a factory.
-        allow_unsigned: whether nobody need have signed what comes from there.
 
     Returns:
         The factory of both; *local* itself where the URL of the settings can't be used.
@@ -66,14 +64,14 @@ def with_remote(
     if remote is not None and not isinstance(remote, str):
         if isinstance(remote, RemoteStorageFactory):
             return TieredStorageFactory(local, remote, remote.settings)
-        stated = RemoteSettings(allow_unsigned=allow_unsigned)
-        check_signing(str(remote), stated)
+        stated = RemoteSettings(allow_unsigned=settings.allow_unsigned)
+        check_signing(str(remote), stated)  # nobody verifies what it decodes itself
         return TieredStorageFactory(local, remote, stated)
     url = remote or settings.remote or ""
     # One file for all, which a storage URL means by it, can't be shared by a fleet.
     url = f"objects+{url}" if url.lower().startswith("file:") else url
     try:
-        made, stated = make_remote(url, settings, allow_unsigned=allow_unsigned)
+        made, stated = make_remote(url, settings)
     except ConfigurationError as error:
         if remote is not None:
             raise
@@ -83,7 +81,7 @@ def with_remote(
 
 
 def make_remote(
-    url: str, settings: Settings, *, local: Iterable[str] = (), allow_unsigned: bool = False
+    url: str, settings: Settings, *, local: Iterable[str] = ()
 ) -> tuple[KVStorageFactory, RemoteSettings]:
     """Make what a URL of a remote means, and tell how it is to be used.
 
@@ -91,13 +89,18 @@ def make_remote(
         url: the URL.
         settings: the cache's.
         local: what else could have been written as a scheme.
-        allow_unsigned: whether nobody need have signed what comes from there.
 
     Raises:
         UnknownSchemeError: no storage has the URL's scheme.
         ConfigurationError: the URL can't be used.
     """
-    rest, stated = split_url(url, RemoteSettings(allow_unsigned=allow_unsigned))
+    stated = RemoteSettings(
+        allow_unsigned=settings.allow_unsigned, signing_key=settings.signing_key
+    )
+    rest, stated = split_url(url, stated)
+    if settings.trusted_keys is not None:
+        verifier = Verifier(settings.trusted_keys, stated.allow_unsigned)
+        stated = stated._replace(verifier=verifier)
     if settings.read_only and stated.reads:
         stated = stated._replace(policy="read-only")
     maker = _find_remote(rest, local)
@@ -109,7 +112,7 @@ def make_remote(
         raise ConfigurationError("remote", shown(url), f"what can be made ({error})") from error
     if isinstance(made, RemoteStorageFactory):
         return made, made.settings
-    check_signing(url, stated._replace(verifier=None))  # nobody verifies what it decodes itself
+    check_signing(url, stated._replace(verifier=None))  # as above
     return made, stated
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
@@ -19,7 +22,7 @@ from mace_cache._trust import OWN_ONLY
 from mace_cache.cli import doctor, driver_health, driver_probe, place_health
 from mace_cache.rejections import Rejections
 from tests.cli.conftest import STORAGE, Store, make_program, run
-from tests.helpers import REPOSITORY, run_child
+from tests.helpers import REPOSITORY, run_child, start_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +88,12 @@ def test_a_healthy_machine(store: Store) -> None:
     assert found["directory"] == str(store.directory)
     assert found["healthy"] is True
     about = [finding["about"].partition(" ")[0] for finding in found["findings"]]
-    assert about == ["cache", "cache", "locks", "file", "space", "PoCL's", "device"]
+    assert about == [
+        *("settings", "settings", "cache", "cache", "locks", "file", "space", "programs"),
+        *("PoCL's", "device"),
+    ]
     assert {finding["state"] for finding in found["findings"]} <= {"ok", "note"}
-    for finding in found["findings"][:3]:
+    for finding in found["findings"][:5]:
         assert f"{finding['about']}: {finding['text']}" in told.output
     assert store.contents() == before
 
@@ -219,6 +225,22 @@ def test_variables_that_are_worth_knowing(monkeypatch: pytest.MonkeyPatch) -> No
     assert "MACE_CACHE_TRUST is uid:1,gid:5" in told.output
 
 
+def test_what_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what has set it: a variable, none that could, or the defaults."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "7")
+    told = run("doctor").output
+    assert "stored up to 1.0 GiB (the default)" in told
+    assert "waited for 7 s (MACE_CACHE_LOCK_TIMEOUT)" in told
+    assert "guard is journal, harvest is auto, harvest_after is 10.0" in told
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "soon")
+    monkeypatch.setenv("MACE_CACHE_MAX_SIZE", "0")
+    monkeypatch.setenv("MACE_CACHE_RECORD", "/nowhere")
+    told = run("doctor").output
+    assert "stored without a limit (MACE_CACHE_MAX_SIZE)" in told
+    assert "waited for 30 s (the default)" in told
+    assert "harvest is deferred by MACE_CACHE_RECORD" in told
+
+
 def test_a_process_with_elevated_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said why there is no cache."""
     monkeypatch.setattr(os, "getresuid", lambda: (1, 0, 0))
@@ -298,6 +320,41 @@ def test_a_driver_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     (line,) = problems("--timeout", "2")
     assert "hung and was stopped after 2 s" in line
     assert "while looking for drivers" in line
+
+
+_INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+from mace_cache.cli import main
+sys.exit(main(["doctor"]))
+"""
+
+
+def test_an_interruption_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Ctrl-C while a driver hangs: it ends with the command, which says nothing more."""
+    os.mkfifo(tmp_path / "hanging.icd")
+    process = start_child(_INTERRUPTIBLE, OCL_ICD_VENDORS=str(tmp_path))
+    hanging = _open_to_write(tmp_path / "hanging.icd")  # there is a reader, which waits from now on
+    try:
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in output + errors
+        readers_gone = select.poll()
+        readers_gone.register(hanging, 0)
+        assert readers_gone.poll(10_000) == [(hanging, select.POLLERR)]
+    finally:
+        os.close(hanging)
+        process.kill()
+
+
+def _open_to_write(fifo: Path) -> int:
+    """Open a FIFO once somebody reads from it."""
+    for _ in range(6000):
+        with suppress(OSError):  # ENXIO
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    raise AssertionError("no driver was looked for")
 
 
 def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:

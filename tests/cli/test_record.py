@@ -337,12 +337,19 @@ def test_a_bundle_that_cannot_be_written(
     def fail(_path: str, _data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record, "publish", fail)
+    monkeypatch.setattr(record, "publish_readable", fail)
     ran, _output, _errors = application.record("--output", tmp_path / "app.mclp")
     assert ran.code == 1
     (line,) = ran.errors.splitlines()
     assert "app.mclp could not be written: " in line
     assert "No space left on device" in line
+
+
+def test_a_signature_that_cannot_be_made(tmp_path: Path) -> None:
+    """It is said before the application runs."""
+    assert "--output" in one_line(run("record", "--sign", "key", "--", "true"), code=2)
+    ran = run("record", "--output", tmp_path / "x", "--sign", tmp_path / "none", "--", "true")
+    assert "--sign=" in one_line(ran, code=2)
 
 
 def note(*, writable: bool = True, **programs: int | None) -> Note:

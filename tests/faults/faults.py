@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.faults.nursery import Ended
     from tests.faults.world import Scene, World
 
-__all__ = ["After", "Fault", "Outcome", "try_fault"]
+__all__ = ["PRECIOUS", "USERS_OWN", "After", "Fault", "Outcome", "try_fault"]
+
+USERS_OWN = "the user's own"  # a file of that name has to stay as it is
+PRECIOUS = b"precious" * 20
 
 
 class After(Enum):
@@ -84,11 +88,15 @@ def try_fault(world: World, fault: Fault) -> Outcome:
     try:
         with world.scene(fault.prepared, fault.kind, fault.driver) as scene:
             fault.prepare(scene)
+            before = _users_own(scene)
             processes = list(_processes(scene, fault))
+            after = _users_own(scene)
     except Exception as error:  # noqa: BLE001 (a try that can't be made fails, and others go on)
         return Outcome(fault, right=False, hit=False, warned=0, problem=f"not tried: {error!r}")
     problems = [problem for problem, _ in processes if problem]
     last = processes[-1][1]
+    if before != after:
+        problems.append("a file of the user's own was changed")
     if fault.after in (After.HIT, After.HEALED) and not last.hit:
         problems.append(f"then no hit: {last.seen}")
     if fault.after is After.BUILT and last.hit:
@@ -100,6 +108,12 @@ def try_fault(world: World, fault: Fault) -> Outcome:
         warned=sum(bool(ended.warnings) for _, ended in processes),
         problem="; ".join(problems),
     )
+
+
+def _users_own(scene: Scene) -> dict[Path, tuple[bytes, int, float]]:
+    """Give the user's own files, with what must not change."""
+    status = {path: path.stat() for path in scene.root.rglob(USERS_OWN)}
+    return {path: (path.read_bytes(), one.st_mode, one.st_mtime) for path, one in status.items()}
 
 
 def _processes(scene: Scene, fault: Fault) -> Iterator[tuple[str, Ended]]:

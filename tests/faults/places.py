@@ -8,7 +8,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.faults.faults import After, Fault
+from tests.faults.faults import PRECIOUS, USERS_OWN, After, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def _directory(path: Path) -> None:
 
 def _full_directory(path: Path) -> None:
     _directory(path)
-    (path / "the user's own").write_bytes(b"precious")
+    (path / USERS_OWN).write_bytes(PRECIOUS)
 
 
 def _link(path: Path) -> None:
@@ -69,6 +69,14 @@ def _link(path: Path) -> None:
 def _dangling_link(path: Path) -> None:
     _remove(path)
     path.symlink_to("nowhere")
+
+
+def _hard_link(path: Path) -> None:
+    """Let a file of the user's own stand there too."""
+    _remove(path)
+    own = path.with_name(USERS_OWN)
+    own.write_bytes(PRECIOUS)
+    path.hardlink_to(own)
 
 
 def _fifo(path: Path) -> None:
@@ -110,6 +118,7 @@ _THINGS: dict[str, Callable[[Path], None]] = {
     "a directory with a file": _full_directory,
     "a link to it": _link,
     "a dangling link": _dangling_link,
+    "a hard link": _hard_link,
     "a FIFO": _fifo,
     "a socket": _socket,
 }
@@ -122,7 +131,9 @@ _RIGHTS: dict[str, Callable[[Path], None]] = {
 
 
 # Where reading and writing end; everywhere else the cache does without, and the next process hits.
-_NEVER_A_DIRECTORY = {"an empty file", "a dangling link", "a FIFO", "a socket", "closed (mode 0)"}
+_NEVER_A_DIRECTORY = {
+    *("an empty file", "a dangling link", "a hard link", "a FIFO", "a socket", "closed (mode 0)"),
+}
 _NOT_OURS = {"a link to it", "open to all (mode 777)", "another user's"}
 _BARRED_BY = {
     "the entry": {"a directory", "a directory with a file"},

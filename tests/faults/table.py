@@ -19,17 +19,19 @@ _BEGIN, _END = "<!-- campaign -->\n", "<!-- end -->\n"
 
 
 def make_table(outcomes: Sequence[Outcome]) -> str:
-    """Give the table: a row a group of faults."""
+    """Give the table: a row a group of faults; and a last line that sums it up."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.fault.group, []).append(outcome)
-    return "\n".join([*_head(outcomes), *(_row(name, groups[name]) for name in groups)]) + "\n"
+    rows = [_row(name, groups[name]) for name in groups]
+    failed = sum(bool(outcome.problem) for outcome in outcomes)
+    sum_ = f"{len(outcomes) - failed} passed, {failed} failed"
+    return "\n".join([*_head(outcomes), *rows, "", sum_]) + "\n"
 
 
 def _head(outcomes: Sequence[Outcome]) -> Iterator[str]:
     drivers = sorted({outcome.fault.driver for outcome in outcomes})
-    failed = sum(bool(outcome.problem) for outcome in outcomes)
-    yield f"{len(outcomes)} tries, {failed} failed; drivers: {', '.join(drivers)}."
+    yield f"Drivers: {', '.join(drivers)}."
     yield f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}."
     yield ""
     yield "| fault | tries | right | next hits | next builds | with a warning | failed |"

@@ -11,14 +11,16 @@ from tests.faults.calls import count_calls, failing_calls, kills_at_calls
 from tests.faults.crowd import kill_many
 from tests.faults.endings import ENDINGS, ending_faults
 from tests.faults.entry_bytes import byte_faults, swap_faults
-from tests.faults.faults import After, Fault, Outcome, try_fault
+from tests.faults.faults import PRECIOUS, USERS_OWN, After, Fault, Outcome, try_fault
 from tests.faults.places import place_faults
 from tests.faults.surroundings import clock_faults, path_faults, removal_faults
 from tests.faults.table import make_table
-from tests.faults.world import World
+from tests.faults.world import Scene, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from tests.faults.nursery import Ended
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def test_things_in_places(world: World) -> None:
     """In the way, or closed."""
     faults = [fault for fault in place_faults() if "another user" not in fault.name]
     assert problems(world, faults, 90) == []
+    hard_links = [fault for fault in faults if ": a hard link, proven" in fault.name]
+    assert problems(world, hard_links[5:8], 1) == []  # what is written in place
 
 
 def test_calls_that_fail(world: World) -> None:
@@ -73,6 +77,15 @@ def test_endings(world: World, name: str) -> None:
     assert problems(world, faults, 3) == []
 
 
+def _write_own(scene: Scene) -> None:
+    (scene.root / USERS_OWN).write_bytes(PRECIOUS)
+
+
+def _spoil_own(scene: Scene) -> Ended:
+    (scene.root / USERS_OWN).write_bytes(b"")
+    return scene.run()
+
+
 def test_the_campaign_sees_what_is_wrong(world: World) -> None:
     """A wrong result, a death, too many warnings, a miss, a hit that can't be: all are failures."""
     calls = count_calls(world, "empty")
@@ -82,6 +95,7 @@ def test_the_campaign_sees_what_is_wrong(world: World) -> None:
         (Fault("", "", harm=(["kill_at_call", 3, "before"],)), "ended with -9"),
         (Fault("", "", harm=(["say_much"],)), "warned more than once"),
         (Fault("", "", after=After.BUILT), "a hit, which can't be"),
+        (Fault("", "", _write_own, run=_spoil_own), "the user's own was changed"),
         (Fault("", "", harm=(["no_such_harm"],)), "ended with 1"),
         (
             Fault(
@@ -97,4 +111,6 @@ def test_the_table() -> None:
     """A row a group, with its counts."""
     fault = Fault("a group", "one")
     outcomes = [Outcome(fault, True, True, 1, ""), Outcome(fault, True, False, 0, "no hit")]
-    assert "| a group | 2 | 2 | 1 | 1 | 1 | 1 |" in make_table(outcomes)
+    table = make_table(outcomes)
+    assert "| a group | 2 | 2 | 1 | 1 | 1 | 1 |\n" in table
+    assert table.endswith("|\n\n1 passed, 1 failed\n")

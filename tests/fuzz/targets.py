@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import zlib
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from mace_cache import _driver_library as driver_library
 from mace_cache import reuse
 from mace_cache._mounts import mount_of, parse_mounts
 from mace_cache._preprocessor import Text, asks_nothing, pasted_words, scan
+from mace_cache._signing_keys import SHARED, Key, TrustedKeys
 from mace_cache.cli.examination import examine
 from mace_cache.container import Bundle, annotate, decode_entry, diagnose, encode
 from mace_cache.container.metadata import decode_metadata, encode_metadata
@@ -32,11 +34,13 @@ from mace_cache.container.structures import (
     SectionRow,
     digest_of,
 )
-from mace_cache.errors import DamagedFileError, ManifestError
+from mace_cache.errors import DamagedFileError, MaceFileError, ManifestError, SignatureError
 from mace_cache.fingerprint import components, storage_name
 from mace_cache.harvest import nvidia
+from mace_cache.mace_file import MaceFile, read_mace_file, write_mace_file
 from mace_cache.manifest import read_manifest
 from mace_cache.rejections import _parse as parse_rejections
+from mace_cache.signing import check_signature, sign
 from mace_cache.statistics import Counts
 from mace_cache.statistics import _parse as parse_counts
 from mace_cache.storage import _usage as usage
@@ -220,6 +224,37 @@ def read_header(data: bytes) -> None:
     pasted_words((text, text))
 
 
+def read_mace(data: bytes) -> None:
+    """A file of MACE's, as it is and with its checksum set right: what is read is written again."""
+    for file in (data, data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")):
+        try:
+            found = read_mace_file(file)
+        except MaceFileError:
+            continue
+        assert sum(len(program.binary) for program in found.programs) <= len(file)
+        with suppress(ValueError):  # names that differ in spaces at their end only
+            again = read_mace_file(write_mace_file(found))
+            assert _sorted(again) == _sorted(found)
+
+
+def _sorted(file: MaceFile) -> MaceFile:
+    programs = sorted(
+        (one.name, one.options.rstrip(" "), bytes(one.binary)) for one in file.programs
+    )
+    return file._replace(programs=tuple(programs))  # type: ignore[arg-type] # to be compared only
+
+
+def read_signature(data: bytes) -> None:
+    """What follows a signed file's digest: nobody without the key makes one that is believed."""
+    key = Key(SHARED, b"0" * 32)
+    try:
+        bundle = Bundle(_sealed(data))
+        check_signature(bundle, TrustedKeys((key,)), "a fuzzer")
+    except (DamagedFileError, SignatureError):
+        return
+    assert _sealed(data) == sign(_sealed(data), key)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "container": read_container,
     "sealed_container": read_sealed_container,
@@ -234,4 +269,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": read_a_manifest,
     "header": read_header,
     "mounts": read_mounts,
+    "mace_file": read_mace,
+    "signature": read_signature,
 }

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mace_cache._report import forget_reported
 from mace_cache.container import encode
 from mace_cache.errors import DamagedFileError
-from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage, open_precompiled
+from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
 from tests.storage.conformance import (
     BAD_NAMES,
     FINGERPRINT,
@@ -112,35 +110,34 @@ def test_bytes_of_any_kind(tmp_path: Path) -> None:
         assert storage.find(OURS.key) == OURS
 
 
-def test_the_first_precompiled_file_that_exists_is_used(tmp_path: Path) -> None:
-    """As in MACE: later paths aren't looked at; the bytes come after the file."""
-    for name, program in (("b", OURS), ("c", THEIRS)):
-        (tmp_path / name).write_bytes(encode([program]))
-    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
-    from_file, from_bytes = open_precompiled(paths, encode([THEIRS]))
-    assert str(from_file) == str(tmp_path / "b")
-    assert list(from_file.candidates(OURS.key)) == [OURS]
-    assert list(from_bytes.candidates(OURS.key)) == [THEIRS]
-    assert open_precompiled([tmp_path / "a"]) == ()
+def test_binaries_are_views() -> None:
+    """Nothing is copied: a program's binary lies in the bytes that were given."""
+    data = encode([make_program(0, b"A" * 100)])
+    found = _loaded(data).find(make_key(0))
+    assert found is not None
+    assert isinstance(found.binary, memoryview)
+    assert found.binary.obj is data
 
 
-def test_what_cannot_be_used_is_reported_and_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Promise 1: a broken precompiled file costs a warning, not the application."""
-    forget_reported()
-    (tmp_path / "damaged").write_bytes(encode([OURS])[:-1])
-    with caplog.at_level(logging.WARNING):
-        assert open_precompiled([tmp_path / "damaged"]) == ()
-        assert open_precompiled([tmp_path]) == ()
-    assert len(caplog.records) == 2
+def test_a_mapped_file_that_is_cut_off(tmp_path: Path) -> None:
+    """To read behind its end would kill the process: each program is a damaged one instead."""
+    path = tmp_path / "bundle.mclp"
+    path.write_bytes(encode([make_program(0, b"A" * 10000)]))
+    with path.open("rb") as file:
+        storage = ReadOnlyByteStreamStorage(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    storage.load()
+    os.truncate(path, 100)
+    with pytest.raises(DamagedFileError, match="written to"):
+        storage.find(make_key(0))
 
 
-def test_a_fifo_holds_nobody_up_and_a_link_is_followed(tmp_path: Path) -> None:
-    """What isn't a file is left out; where an application's link points is its own business."""
-    os.mkfifo(tmp_path / "fifo")
-    assert open_precompiled([tmp_path / "fifo"]) == ()
-    (tmp_path / "bundle").write_bytes(encode([OURS]))
-    (tmp_path / "link").symlink_to("bundle")
-    (storage,) = open_precompiled([tmp_path / "missing", tmp_path / "link"])
-    assert storage.find(OURS.key) == OURS
+def test_an_index_that_is_overwritten_is_not_believed(tmp_path: Path) -> None:
+    """Row and digest of a file written to in place are those that were verified when it opened."""
+    path = tmp_path / "bundle.mclp"
+    path.write_bytes(encode([make_program(0, b"A" * 100)]))
+    with path.open("rb") as file:
+        storage = ReadOnlyByteStreamStorage(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    storage.load()
+    path.write_bytes(encode([make_program(0, b"B" * 100)]))
+    with pytest.raises(DamagedFileError, match="digest is wrong"):
+        storage.find(make_key(0))

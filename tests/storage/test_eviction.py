@@ -122,21 +122,36 @@ def test_most_inserts_list_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sweeps == 1 + 10  # and the first insert, which finds no ledger
 
 
-def test_abandoned_temporaries_go_and_fresh_ones_stay(tmp_path: Path) -> None:
-    """What a dead process left half written is removed an hour later, not under a live one."""
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("how", ["collect", "insert", "clear"])
+def test_abandoned_temporaries_go_and_fresh_ones_stay(
+    tmp_path: Path, how: str, *, beside: bool
+) -> None:
+    """What a dead process left half written is removed an hour later, not under a live one.
+
+    In a shard, and beside the storages, where counts and notes are published; by name and age only.
+    """
     factory = DirectoryStorageFactory(tmp_path)
-    open_storage(factory).insert(make_key(), make_program())
+    storage = open_storage(factory)
+    storage.insert(make_key(), make_program())
     shard = entry_of(tmp_path, make_key()).parent
-    stale, fresh = shard / f".tmp-{'a' * 32}", shard / f".tmp-{'b' * 32}"
-    for path in (stale, fresh):
+    place = tmp_path / "v1" if beside else shard
+    stale, fresh = place / f".tmp-{'a' * 32}", place / f".tmp-{'b' * 32}"
+    others = [place / f".tmp-{'a' * 31}", place / "thesis.tmp", place / f".tmp-{'A' * 32}"]
+    for path in (stale, fresh, *others):
         path.write_bytes(bytes(100))
-    os.utime(stale, (0, 0))
-    report = factory.collect_garbage()
-    assert report == GarbageReport(
-        removed_files=1, removed_bytes=100, entries=1, bytes=SIZE, evicted=0
-    )
-    assert fresh.exists()
+        os.utime(path, (0, 0) if path is not fresh else None)
+    if how == "collect":
+        assert factory.collect_garbage() == GarbageReport(
+            removed_files=1, removed_bytes=100, entries=1, bytes=SIZE, evicted=0
+        )
+    elif how == "insert":
+        (tmp_path / "v1" / "usage").unlink()  # so that it counts
+        storage.insert(make_key(1), make_program(1))
+    else:
+        storage.clear()
     assert not stale.exists()
+    assert all(path.exists() for path in (fresh, *others))
 
 
 def test_collecting_brings_it_within_the_limit(tmp_path: Path) -> None:

@@ -161,6 +161,6 @@ def test_what_cannot_be_used(url: str) -> None:
 
 def test_what_nobody_verifies_is_refused() -> None:
     """Unless that is written out, in the settings or the URL."""
-    with pytest.raises(ConfigurationError, match="allow_unsigned=True written out"):
+    with pytest.raises(ConfigurationError, match="allow_unsigned=True written"):
         ObjectStorageFactory("s3://bucket")
     assert str(ObjectStorageFactory("s3://bucket/x?allow_unsigned=1")) == "s3://bucket/x"

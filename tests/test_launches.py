@@ -1,0 +1,213 @@
+"""First launches: pyopencl's routines are wrapped while there is one to watch, and no longer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyopencl as cl
+import pytest
+from pyopencl import _cl
+
+from mace_cache import _launches, opencl
+from mace_cache._launches import FirstLaunches
+from tests.helpers import make_source, scale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = make_source("launches", head="kernel void other(global int *x) { x[0] = 7; }\n")
+
+
+class FakeNote:
+    """Writes down what happens to it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def launch(self) -> None:
+        """A launch begins."""
+        self.events.append("launch")
+
+    def rest(self) -> None:
+        """Nothing is under way."""
+        self.events.append("rest")
+
+    def end(self) -> None:
+        """It is over."""
+        self.events.append("end")
+
+
+class Watched:
+    """A program under watch, with what becomes of it."""
+
+    def __init__(self, program: cl.Program) -> None:
+        self.note = FakeNote()
+        self.proven = 0
+        self.launches = FirstLaunches(program, [self.note], self._prove)  # type: ignore[list-item] # a fake
+
+    def _prove(self) -> None:
+        self.proven += 1
+
+
+@pytest.fixture(scope="module")
+def built(context: cl.Context) -> cl.Program:
+    """A program with two kernels."""
+    return build(context, SOURCE)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_watched() -> Iterator[None]:
+    _launches._finish_all()
+    yield
+    _launches._finish_all()
+    assert not _launches._watched
+
+
+def build(context: cl.Context, source: str) -> cl.Program:
+    """Build a program from source."""
+    return opencl.build_from_source(context, source)[0]
+
+
+def routines() -> list[object]:
+    """What pyopencl launches with at the moment."""
+    return [getattr(owner, name) for owner, name, _place in opencl.LAUNCHING]
+
+
+def user_event_queue(context: cl.Context) -> tuple[cl.CommandQueue, cl.UserEvent]:
+    """A queue, and an event that holds up whatever waits for it."""
+    return cl.CommandQueue(context), cl.UserEvent(context)
+
+
+def test_pyopencl_is_as_it_was(built: cl.Program) -> None:
+    """Wrapped with the first program, unwrapped with the last."""
+    before = routines()
+    first, second = Watched(built), Watched(build(built.context, make_source("x")))
+    assert all(now is not was for now, was in zip(routines(), before, strict=True))
+    first.launches.finish()
+    assert routines() != before
+    second.launches.finish()
+    assert routines() == before
+    assert first.note.events == second.note.events == ["end"]
+    assert first.proven == 0, "it was never launched"
+
+
+def test_somebody_else_has_wrapped_it(built: cl.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then that stays, and launches go on through ours, which does nothing."""
+    watched = Watched(built)
+    inner, calls = cl.enqueue_nd_range_kernel, []
+
+    def outer(*arguments: Any) -> cl.Event:
+        calls.append(arguments)
+        return inner(*arguments)
+
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", outer)
+    watched.launches.finish()
+    assert cl.enqueue_nd_range_kernel is outer
+    queue = cl.CommandQueue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    kernel = cl.Kernel(built, "other")
+    kernel.set_args(buffer)
+    cl.enqueue_nd_range_kernel(queue, kernel, (1,), None).wait()
+    assert len(calls) == 1
+    assert watched.note.events == ["end"]
+    monkeypatch.undo()  # to ours, which is in nobody's way
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", _cl.enqueue_nd_range_kernel)
+
+
+@pytest.mark.parametrize("how", ["call", "typed call", "pyopencl", "keywords", "_cl"])
+def test_every_way_to_launch(built: cl.Program, how: str) -> None:
+    """It is noted before, once a kernel; what is through by a quiet moment is proven."""
+    queue = cl.CommandQueue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    kernel = cl.Kernel(built, "other")
+    watched = Watched(built)
+    for _ in range(3):
+        if how == "typed call":
+            kernel.set_scalar_arg_dtypes([None])
+        if "call" in how:
+            kernel(queue, (1,), None, buffer).wait()
+            continue
+        kernel.set_args(buffer)
+        if how == "keywords":
+            cl.enqueue_nd_range_kernel(
+                queue=queue, kernel=kernel, global_work_size=(1,), local_work_size=None
+            ).wait()
+        else:
+            module = cl if how == "pyopencl" else _cl
+            module.enqueue_nd_range_kernel(queue, kernel, (1,), None).wait()
+    got = np.empty(1, np.int32)
+    cl.enqueue_copy(queue, got, buffer)
+    assert got[0] == 7
+    assert watched.note.events == ["launch", "rest"]
+    assert watched.launches.settle()
+    assert watched.note.events == ["launch", "rest", "end"]
+    assert watched.proven == 1
+
+
+def test_each_kernel_is_noted(built: cl.Program) -> None:
+    """A driver compiles each for itself."""
+    watched = Watched(built)
+    assert scale(built) == 2
+    queue = cl.CommandQueue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    cl.Kernel(built, "other")(queue, (1,), None, buffer).wait()
+    assert watched.note.events == ["launch", "rest", "launch"]
+
+
+def test_other_programs_are_none_of_its_business(context: cl.Context, built: cl.Program) -> None:
+    """Their launches are not noted."""
+    watched = Watched(built)
+    assert scale(build(context, make_source("other launches"))) == 2
+    assert watched.note.events == []
+    assert not watched.launches.settle()
+    assert watched.proven == 0
+
+
+def test_a_launch_that_takes_long(built: cl.Program) -> None:
+    """Nothing is proven or at rest until it is through; then the next launch sees it."""
+    queue, gate = user_event_queue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    kernel = cl.Kernel(built, "other")
+    kernel.set_args(buffer)
+    watched = Watched(built)
+    event = cl.enqueue_nd_range_kernel(queue, kernel, (1,), None, wait_for=[gate])
+    assert not watched.launches.settle()
+    assert (watched.note.events, watched.proven) == (["launch"], 0)
+    gate.set_status(cl.command_execution_status.COMPLETE)
+    event.wait()
+    assert scale(built) == 2
+    assert watched.proven == 1
+
+
+def test_a_launch_that_fails(built: cl.Program) -> None:
+    """The error is pyopencl's own, and nothing was launched."""
+    queue = cl.CommandQueue(built.context)
+    kernel = cl.Kernel(built, "other")
+    watched = Watched(built)
+    with pytest.raises(cl.LogicError):
+        cl.enqueue_nd_range_kernel(queue, kernel, (1,), None)
+    with pytest.raises(TypeError):
+        cl.enqueue_nd_range_kernel(queue)  # type: ignore[call-arg] # that is the point
+    assert watched.note.events == ["launch", "rest"]
+    assert not watched.launches.settle()
+    assert watched.proven == 0
+
+
+def test_not_too_many_are_watched(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a file open: the oldest that was never launched goes."""
+    monkeypatch.setattr(_launches, "_MOST", 2)
+    programs = [build(context, make_source(f"many {n}")) for n in range(3)]
+    watched = [Watched(program) for program in programs]
+    assert [one.note.events for one in watched] == [["end"], [], []]
+    assert watched[0].proven == 0
+
+
+def test_the_end_of_the_process(built: cl.Program) -> None:
+    """What was launched is proven, what wasn't is let go of."""
+    other = build(built.context, make_source("never launched"))
+    launched, idle = Watched(built), Watched(other)
+    assert scale(built) == 2
+    _launches._finish_all()
+    assert (launched.proven, idle.proven) == (1, 0)
+    assert launched.note.events[-1] == idle.note.events[-1] == "end"
