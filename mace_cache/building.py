@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache.fingerprint import DeviceFingerprint
-    from mace_cache.flights import Flights
+    from mace_cache.flights import Flight, Flights
     from mace_cache.keeping import Keeper
     from mace_cache.request import BuildRequest
     from mace_cache.resident import ResidentProgram, ResidentPrograms
@@ -109,14 +109,17 @@ class Builder:
         if wanted is None:
             return self._build(request, missing)
         flight = self._flights.join(wanted)
+        answer: cl.Program | Missing = missing
         try:
             if flight.waited or self._is_there_now(wanted):
                 answer = self.load(self.look_up(request))
-                if not isinstance(answer, Missing):
-                    flight.land()
-                    return answer
-                missing = answer
-            program = self._build(request, missing)
+            if isinstance(answer, Missing) and self._is_elsewhere_now(wanted, flight):
+                earlier, answer = answer, self.load(self.look_up(request))
+                answer = answer.after(earlier) if isinstance(answer, Missing) else answer
+            if not isinstance(answer, Missing):
+                flight.land()
+                return answer
+            program = self._build(request, answer)
         except BaseException:
             flight.land()
             raise
@@ -127,6 +130,11 @@ class Builder:
     def _is_there_now(self, wanted: WantedProgram) -> bool:
         in_memory = self._resident.find(wanted.identified.identity) is not None
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
+
+    def _is_elsewhere_now(self, wanted: WantedProgram, flight: Flight) -> bool:
+        # What is stored late is waited for by nobody: to compile it takes less time.
+        late = self._keeper.harvests_late(wanted)
+        return not late and flight.claim(wanted, self._flights.patience(wanted))
 
     def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""

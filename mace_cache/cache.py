@@ -70,9 +70,10 @@ class ProgramCache:
         precompiled: more precompiled MCLP files, each of which is used after those; those that
             installed packages ship (entry points ``mace_cache.bundles``) if None.
         trusted_keys: public keys, and files of keys, with commas between them: what is precompiled
-            is used only if one of them has signed it. Any is used unless set.
-        allow_unsigned: whether a file without a signature is used nevertheless.
-        signing_key: the file of the key that signs what is written elsewhere.
+            or comes from the remote is used only if one of them has signed it. Unless set, anything
+            precompiled is used, and a remote is refused.
+        allow_unsigned: whether what has no signature is used nevertheless.
+        signing_key: the file of the key that signs what is written to the remote.
         reuse_policy: which programs of other device fingerprints may be loaded as well; none
             unless set.
         max_size: the size that the programs on disk are kept within, in bytes or as ``500M``;
@@ -91,6 +92,9 @@ class ProgramCache:
         guard: what is done so that a binary which crashes the driver takes down one process at
             most: ``journal``, a note on disk while a binary is loaded that wasn't before;
             ``subprocess``, a child process that loads it first; ``off``, nothing.
+        remote: what other machines share with this one, asked when no nearer tier has a program and
+            written to in the background: a URL (`RedisStorageFactory`, `ObjectStorageFactory`), or
+            a storage factory. Without it ``MACE_CACHE_REMOTE`` decides.
 
     Attributes:
         settings: what the cache was told.
@@ -98,7 +102,8 @@ class ProgramCache:
         disabled_by: why nothing is cached, or an empty text.
 
     Raises:
-        ConfigurationError: an argument can't be used, or more than one says where the programs are.
+        ConfigurationError: an argument can't be used, more than one says where the programs are, or
+            nobody verifies what comes from the remote and *allow_unsigned* isn't set.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class ProgramCache:
         exit_timeout: float = 60.0,
         max_retries: int = 3,
         guard: GuardMode = "journal",
+        remote: str | KVStorageFactory | None = None,
     ) -> None:
         check_policy(harvest)
         self.settings = read_settings(
@@ -140,18 +146,21 @@ class ProgramCache:
             cache_full_path=cache_full_path,
             url=url,
             storage_factory=storage_factory,
+            remote=remote,
         )
         self.factory = factory or MemoryStorageFactory()  # disabled: it is never asked
         self._resident = ResidentPrograms()
         self._has_own_factory = storage_factory is not None
         self._trusted_keys = trusted_keys
         self._precompiled = None if precompiled is None else list(map(os.path.abspath, precompiled))
-        self._place = {
+        self._place: dict[str, Any] = {
             "storage_path": self.settings.directory if storage_path is not None else None,
             "cache_full_path": None
             if cache_full_path is None
             else os.path.abspath(cache_full_path),
             "url": url,
+            "remote": remote if isinstance(remote, str) else None,
+            "signing_key": None if signing_key is None else os.path.abspath(signing_key),
         }
         read_only = self.settings.read_only
         statistics_directory = None if read_only else self.factory.state_place()
@@ -161,7 +170,8 @@ class ProgramCache:
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
         own_guard = make_guard(guard, self.factory.state_place(), self.settings.lock_timeout)
-        self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
+        wait = self.factory.wait
+        self._unwritten = Unwritten(statistics_directory, quiet, own_guard, wait)
         make_tiers = partial(
             Tiers,
             factory=self.factory,

@@ -58,6 +58,7 @@ class Settings(NamedTuple):
         record: the record directory of a rehearsal, or None where there is none.
         record_only: whether a rehearsal's programs are kept in the record directory only.
         trust: who may own what is kept on disk, or write to it, beside this user.
+        remote: the URL of what other machines share with this one, or None where there is none.
         trusted_keys: the keys one of which must have signed what comes from elsewhere; None where
             no signature is asked for.
         signing_key: the key that signs what goes elsewhere, or None.
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
     record: str | None = None
     record_only: bool = False
     trust: Trust = OWN_ONLY
+    remote: str | None = None
     trusted_keys: TrustedKeys | None = None
     signing_key: Key | None = None
     allow_unsigned: bool = False
@@ -129,6 +131,7 @@ def read_settings(
         trust=_variable("MACE_CACHE_TRUST", parse_trust, OWN_ONLY)
         if trust is None
         else parse_trust(trust, "trust"),
+        remote=os.environ.get("MACE_CACHE_REMOTE") or None,
         allow_unsigned=allow_unsigned,
     )
     return settings if settings.disabled else _with_keys(settings, trusted_keys, signing_key)

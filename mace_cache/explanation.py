@@ -14,6 +14,7 @@ class Origin(str, enum.Enum):
     MEMORY = "memory"
     STORAGE = "storage"
     PRECOMPILED = "precompiled"
+    REMOTE = "remote"
     SOURCE = "source"
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mace_cache._locking import take_lock
@@ -38,7 +39,25 @@ class Flight:
     def __init__(self, leave: Callable[[], None], unlock: Callable[[], None], waited: bool) -> None:
         self._leave = leave
         self._unlock = unlock
+        self._claimed: list[Callable[[], None]] = []
         self.waited = waited
+
+    def claim(self, wanted: WantedProgram, patience: float) -> bool:
+        """Make it the flight of all machines that share a remote, or wait for the one that builds.
+
+        Args:
+            wanted: the program.
+            patience: how long to wait, in seconds.
+
+        Returns:
+            Whether the program may be there now.
+        """
+        key = wanted.source.key
+        for tiers in sorted(wanted.tiers, key=lambda tiers: tiers.fingerprint.digest):
+            self._claimed.append(partial(tiers.release, key))
+            if tiers.claim(key, patience):
+                return True
+        return False
 
     def leave(self) -> None:
         """Let the threads of this process go on: the program is in memory."""
@@ -48,6 +67,8 @@ class Flight:
         """Let other processes go on too: the program is stored, or nobody builds it here."""
         self._leave()
         self._unlock()
+        for release in self._claimed:
+            release()
 
 
 class Flights:
@@ -79,7 +100,7 @@ class Flights:
         mine = threading.Event()
         while (other := self._enter(identity, mine)) is not mine:
             if until is None:
-                until = time.monotonic() + self._patience(wanted)
+                until = time.monotonic() + self.patience(wanted)
             if not other.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
                 break
         waited = until is not None
@@ -88,6 +109,11 @@ class Flights:
             waited = True
             unlock = self._take_lock(wanted, until, at_once=False)
         return Flight(lambda: self._exit(identity, mine), unlock or _nothing, waited)
+
+    def patience(self, wanted: WantedProgram) -> float:
+        """How long a build may take: at least what is configured, and what it took elsewhere."""
+        known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
+        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
     def _enter(self, identity: Hashable, mine: threading.Event) -> threading.Event:
         if self._process != os.getpid():  # a forked child has none of the threads that build
@@ -112,17 +138,12 @@ class Flights:
         name = f"{digest[:_DIGITS_OF_A_LOCK]}.lock"
         patience = 0.0
         if not at_once:
-            patience = self._patience(wanted) if until is None else until - time.monotonic()
+            patience = self.patience(wanted) if until is None else until - time.monotonic()
         try:
             with self._place.open(_LOCKS, create=True) as directory:
                 return take_lock(name, max(patience, 0.0), directory, self._place.trust)
         except (OSError, ValueError):  # a path can hold what no path may
             return _nothing
-
-    def _patience(self, wanted: WantedProgram) -> float:
-        """How long a build may take: at least what is configured, and what it took elsewhere."""
-        known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
-        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
+from mace_cache.explanation import Origin
 from mace_cache.harvest.finalise import Harvested, can_be_finalised
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.records import hand_out, make_explanation, record_of
@@ -44,6 +45,12 @@ class Missing(NamedTuple):
     rejected: bool = False
     crashed: bool = False
 
+    def after(self, earlier: Missing) -> Missing:
+        """Give what is true of it when it was looked up again: a bad binary isn't forgotten."""
+        return self._replace(
+            rejected=self.rejected or earlier.rejected, crashed=self.crashed or earlier.crashed
+        )
+
 
 class Keeper:
     """Keeps programs for one cache.
@@ -72,6 +79,7 @@ class Keeper:
         request, origin = wanted.identified.request, loading.loaded[0].origin
         explanation = make_explanation(request, origin, loading.reason, resident)
         self._unwritten.counts.hits += 1
+        self._unwritten.counts.fetched += any(f.origin is Origin.REMOTE for f in loading.loaded)
         self._unwritten.counts.seconds_saved += explanation.seconds_saved
         guard = self._unwritten.guard
         if guard is not None and guard.watched:
@@ -114,12 +122,13 @@ class Keeper:
         if resident is None:
             action()
             return
-        if self._harvests_late(resident.wanted):
+        if self.harvests_late(resident.wanted):
             action()  # it is stored much later; where the driver keeps what it builds, they have it
         else:
             self._unwritten.when_written(action)
 
-    def _harvests_late(self, wanted: WantedProgram) -> bool:
+    def harvests_late(self, wanted: WantedProgram) -> bool:
+        """Whether a program that is built now is stored much later."""
         return harvests_late(self._policy, [tiers.fingerprint.family for tiers in wanted.tiers])
 
     def _keep_built(
@@ -139,7 +148,7 @@ class Keeper:
         self._resident.insert(wanted.identified.identity, resident)
         prepare_locks()
         unwritten = self._unwritten
-        late = self._harvests_late(wanted)
+        late = self.harvests_late(wanted)
         store = unwritten.harvest_later if late else unwritten.harvest_now
         store(program, wanted, seconds)
         return resident

@@ -38,7 +38,8 @@ class Counts:
 
     Attributes:
         memory_hits: programs that were still there from an earlier build in the process.
-        hits: programs loaded from a binary of the local storage or a precompiled one.
+        hits: programs loaded from a binary of the local storage, a precompiled one or a remote.
+        fetched: those of them that came from the remote.
         misses: programs built from source since no tier had them.
         rebuilds: programs built from source since a driver rejected their binary.
         bypasses: programs that can't be cached, or for which the cache had stepped aside.
@@ -51,6 +52,7 @@ class Counts:
 
     memory_hits: int = 0
     hits: int = 0
+    fetched: int = 0
     misses: int = 0
     rebuilds: int = 0
     bypasses: int = 0

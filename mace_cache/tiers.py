@@ -132,6 +132,19 @@ class Tiers:
         for stream in self._precompiled:
             for program in self._find_precompiled(stream, key):
                 yield Found(program, Origin.PRECOMPILED, str(stream), own=False)
+        program = self._try("fetch", lambda: self._storage.fetch(key), None)
+        if program is not None and self._usable(program):
+            yield Found(program, Origin.REMOTE, self._storage.remote, own=False)
+
+    def claim(self, key: str, patience: float) -> bool:
+        """Claim to build a program for all who share the remote; as `KVStorage.claim`."""
+        if self._recache:
+            return False
+        return self._try("claim", lambda: self._storage.claim(key, patience), False)
+
+    def release(self, key: str) -> None:
+        """What was claimed is stored, or isn't built here."""
+        self._try("release", lambda: self._storage.release(key), None)
 
     def find_again(self, found: Found) -> CompiledProgram | None:
         """Give what was found as it is now; None where it isn't there any more."""

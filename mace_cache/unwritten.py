@@ -49,6 +49,7 @@ class Unwritten:
         harvest_after: a quiet moment, in seconds: programs are harvested when so long none has
             been built.
         guard: what loads binaries that aren't proven, or None.
+        wait_for_remote: waits, so many seconds at most, until what is written in the background is.
 
     Attributes:
         guard: as given.
@@ -57,9 +58,14 @@ class Unwritten:
     """
 
     def __init__(
-        self, statistics_directory: Place | None, harvest_after: float, guard: Guard | None = None
+        self,
+        statistics_directory: Place | None,
+        harvest_after: float,
+        guard: Guard | None = None,
+        wait_for_remote: Callable[[float], bool] | None = None,
     ) -> None:
         self.guard = guard
+        self._wait_for_remote = wait_for_remote
         self._pending = PendingHarvest()
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
@@ -172,7 +178,12 @@ class Unwritten:
             return True
         finally:
             self._flushing.release()
-        return done
+        return done and self._is_remote_done(until)
+
+    def _is_remote_done(self, until: float) -> bool:
+        if self._wait_for_remote is None:
+            return True
+        return self._wait_for_remote(until - time.monotonic())
 
     def _write_fetched(self) -> None:
         with self._flushing, _running(self._when_written):

@@ -35,6 +35,8 @@ os.environ["MACE_CACHE_DIR"] = _private("mace-cache")
 
 import pyopencl as cl  # noqa: E402 (the driver is chosen above)
 
+from tests.servers import s3, valkey  # noqa: E402, F401 (fixtures)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

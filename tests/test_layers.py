@@ -32,6 +32,8 @@ FLOORS = {
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
         storage.file storage.bytestream storage._installed storage.precompiled storage.recorded
+        storage.remote_settings storage.remote storage.redis storage.objects
+        storage._failing_open storage._uploads storage._renewal storage.tiered storage.remotes
         storage.factory
     """,
     "the cache": """
@@ -61,7 +63,9 @@ ROOMS = [room for rooms in FLOORS.values() for room in rooms.split()]
 # and the command says which version it is.
 UPWARD = {"cli": {"cli.application"}, "cli.application": {""}}
 
-NEVER_AT_IMPORT = {"filelock", "platformdirs", "rich", "click", "multiprocessing"}
+NEVER_AT_IMPORT = {
+    "filelock", "platformdirs", "rich", "click", "multiprocessing", "redis", "obstore"
+}  # fmt: skip
 ABOVE_THE_DRIVER = {"cl", "pyopencl"}
 COMMAND_ONLY = {"click", "rich"}
 

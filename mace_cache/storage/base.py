@@ -34,10 +34,12 @@ class KVStorage(ABC):
     Attributes:
         writable: whether ``insert``, ``clear`` and ``flush`` change anything.
         evicted: how many programs this object has removed to keep within its size.
+        remote: where `fetch` looks, as a person would name it, or nothing.
     """
 
     writable: bool = True
     evicted: int = 0
+    remote: str = ""
 
     @abstractmethod
     def load(self) -> None:
@@ -89,6 +91,29 @@ class KVStorage(ABC):
         """
         return False
 
+    def fetch(self, key: str) -> CompiledProgram | None:  # noqa: ARG002 (for those that can)
+        """Give the program of that key from a place further away, which `find` doesn't ask.
+
+        Raises:
+            ValueError: *key* isn't 64 lower-case hexadecimal digits.
+        """
+        return None
+
+    def claim(self, key: str, patience: float) -> bool:  # noqa: ARG002 (as above)
+        """Claim to build a program for all who share that place, or wait for who builds it.
+
+        Args:
+            key: the program's key.
+            patience: how long to wait, in seconds.
+
+        Returns:
+            Whether `fetch` may have it by now. What is claimed here otherwise ends with `release`.
+        """
+        return False
+
+    def release(self, key: str) -> None:  # noqa: B027 (for those that can claim)
+        """Let others go on: the program was inserted, or isn't built here."""
+
     @abstractmethod
     def clear(self) -> None:
         """Remove every program of this storage, and nothing else.
@@ -132,6 +157,14 @@ class KVStorageFactory(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """Give the names of the storages that have been written to, sorted."""
+
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002 (for those that can)
+        """Wait for what is written in the background, so many seconds at most.
+
+        Returns:
+            Whether all is written.
+        """
+        return True
 
 
 def check_key(key: str) -> None:

@@ -1,17 +1,18 @@
 """Settings or a URL to a storage factory.
 
-A new backend is made known by its scheme in `MAKERS`, and nowhere else.
+A new backend is made known by its scheme in `MAKERS`, or in ``remotes.py``, and nowhere else.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from mace_cache._trust import elevated_rights
 from mace_cache.config import Settings, parse_boolean, parse_size, read_settings
-from mace_cache.errors import ConfigurationError, UnknownSchemeError
+from mace_cache.errors import ConfigurationError
 from mace_cache.storage.base import KVStorageFactory
 from mace_cache.storage.memory import MemoryStorageFactory
 
@@ -34,10 +35,13 @@ class ConfigKVStorageFactory(KVStorageFactory):
     ``file:PATH``           one file for all (`FileStorageFactory.for_file`)
     ``file:PATH/``          one file a fingerprint (`FileStorageFactory`)
     ``memory:``             nothing on disk (`MemoryStorageFactory`)
+    ``redis:``, ``s3:`` ... a server (`RedisStorageFactory`, `ObjectStorageFactory`)
     ======================  =====================================================================
 
     A path may be relative, begin with ``~`` or ``//``, and have ``%xx`` for any byte. After it may
-    come ``?max_size=500M&read_only=1``, which go before the settings.
+    come ``?max_size=500M&read_only=1``, which go before the settings. A scheme that isn't known is
+    looked for among the entry points ``mace_cache.storages`` of the installed packages: each is
+    called with the URL and the `RemoteSettings` that it states.
 
     Args:
         url: the URL; None for a `DirectoryStorageFactory` in the settings' directory.
@@ -83,7 +87,9 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
     scheme, colon, rest = url.partition(":")
     maker = MAKERS.get(scheme.lower()) if colon else None
     if maker is None:
-        raise UnknownSchemeError(url, scheme if colon else "", tuple(sorted(MAKERS)))
+        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+
+        return make_remote(url, settings, local=MAKERS)[0]
     location, _, query = rest.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in options:
@@ -153,6 +159,7 @@ def choose_factory(
     cache_full_path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     storage_factory: KVStorageFactory | None = None,
+    remote: str | KVStorageFactory | None = None,
 ) -> tuple[KVStorageFactory | None, str]:
     """Choose what a cache keeps its programs in.
 
@@ -162,6 +169,7 @@ def choose_factory(
         cache_full_path: one file for all programs.
         url: a storage URL.
         storage_factory: a factory that the caller has made.
+        remote: what is behind the storages: a URL, or a factory; that of the settings if None.
 
     Returns:
         The factory and an empty text, or None and the reason why nothing is cached.
@@ -182,20 +190,45 @@ def choose_factory(
         return None, "caching is switched off (MACE_CACHE_DISABLE)"
     if elevated := elevated_rights():
         return None, f"{elevated}: caching is off"
+    choose = partial(_choose, settings, cache_full_path, url, storage_factory, remote)
     if settings.record is None:
-        return _choose(settings, cache_full_path, url, storage_factory)
+        return choose()
     from mace_cache.storage.recorded import RecordedStorageFactory  # noqa: PLC0415 (in a rehearsal only)
 
     if settings.record_only:
         made = _make_directory(settings.record, settings._replace(max_size=0))
         return RecordedStorageFactory(made, settings.record), ""
-    factory, reason = _choose(settings, cache_full_path, url, storage_factory)
+    factory, reason = choose()
     if factory is None:
         return None, reason
     return RecordedStorageFactory(factory, settings.record), ""
 
 
 def _choose(
+    settings: Settings,
+    cache_full_path: str | os.PathLike[str] | None,
+    url: str | None,
+    storage_factory: KVStorageFactory | None,
+    remote: str | KVStorageFactory | None,
+) -> tuple[KVStorageFactory | None, str]:
+    scheme = None if url is None else url.partition(":")[0].lower()
+    if url is not None and scheme not in MAKERS:
+        if remote is not None:
+            raise ConfigurationError("url", scheme, "a place on this machine: there is a remote")
+        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+        from mace_cache.storage.tiered import TieredStorageFactory  # noqa: PLC0415 (as above)
+
+        made, stated = make_remote(url, settings, local=MAKERS)
+        return TieredStorageFactory(MemoryStorageFactory(), made, stated), ""
+    factory, reason = _choose_local(settings, cache_full_path, url, storage_factory)
+    if factory is None or (remote is None and settings.remote is None):
+        return factory, reason
+    from mace_cache.storage.remotes import with_remote  # noqa: PLC0415 (as above)
+
+    return with_remote(factory, settings, remote), ""
+
+
+def _choose_local(
     settings: Settings,
     cache_full_path: str | os.PathLike[str] | None,
     url: str | None,

@@ -332,17 +332,20 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class PersistentConformance(WritableConformance):
+class SharedConformance(WritableConformance):
     """What holds for a storage that other processes see."""
 
     def make_read_only_factory(self, directory: Path) -> KVStorageFactory:
         """Make a factory on the same place whose storages only read."""
         raise NotImplementedError
 
-    def stored_file(self, directory: Path) -> Path:
-        """Find the file that holds the only program."""
-        (path,) = directory.rglob("*.mclp")
-        return path
+    def stored(self, directory: Path) -> bytes:
+        """Give the bytes that hold the only program."""
+        raise NotImplementedError
+
+    def replace(self, directory: Path, data: bytes) -> None:
+        """Put other bytes in their place."""
+        raise NotImplementedError
 
     def test_flushed_programs_are_seen_by_others(self, tmp_path: Path) -> None:
         """A second factory, as in another process, finds what a first one has written."""
@@ -392,8 +395,7 @@ class PersistentConformance(WritableConformance):
         """Promise 2: damaged bytes are never given out, and don't stay."""
         factory = self.make_factory(tmp_path)
         insert_all(open_storage(factory), [make_program()])
-        path = self.stored_file(tmp_path)
-        path.write_bytes(damage(path.read_bytes()))
+        self.replace(tmp_path, damage(self.stored(tmp_path)))
         storage = factory.create_storage(NAME)
         with pytest.raises(DamagedFileError):
             _load_and_find(storage)
@@ -405,22 +407,39 @@ class PersistentConformance(WritableConformance):
         """A file that a newer release wrote is neither understood nor removed by a reader."""
         factory = self.make_factory(tmp_path)
         insert_all(open_storage(factory), [make_program()])
-        path = self.stored_file(tmp_path)
-        data = path.read_bytes()
+        data = self.stored(tmp_path)
         newer = data[:4] + (2 << 16).to_bytes(4, "little") + data[8:]
-        path.write_bytes(newer)
+        self.replace(tmp_path, newer)
         assert _load_and_find(factory.create_storage(NAME)) is None
-        assert path.read_bytes() == newer
+        assert self.stored(tmp_path) == newer
 
     def test_read_only_leaves_damage_where_it_is(self, tmp_path: Path) -> None:
         """A storage that only reads reports damage and touches nothing."""
         insert_all(open_storage(self.make_factory(tmp_path)), [make_program()])
-        path = self.stored_file(tmp_path)
-        path.write_bytes(_flip(path.read_bytes()))
+        damaged = _flip(self.stored(tmp_path))
+        self.replace(tmp_path, damaged)
         before = snapshot(tmp_path)
         with pytest.raises(DamagedFileError):
             _load_and_find(self.make_read_only_factory(tmp_path).create_storage(NAME))
         assert snapshot(tmp_path) == before
+        assert self.stored(tmp_path) == damaged
+
+
+class PersistentConformance(SharedConformance):
+    """What holds for a storage in files."""
+
+    def stored_file(self, directory: Path) -> Path:
+        """Find the file that holds the only program."""
+        (path,) = directory.rglob("*.mclp")
+        return path
+
+    def stored(self, directory: Path) -> bytes:
+        """Read the file."""
+        return self.stored_file(directory).read_bytes()
+
+    def replace(self, directory: Path, data: bytes) -> None:
+        """Write the file."""
+        self.stored_file(directory).write_bytes(data)
 
     def test_files_and_directories_are_private(self, tmp_path: Path) -> None:
         """Promise 9: directories 0700 and files 0600, however generous the umask."""

@@ -9,9 +9,15 @@ import pytest
 from mace_cache.config import Settings
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError, UnknownSchemeError
 from mace_cache.storage.directory import DirectoryStorage, DirectoryStorageFactory
-from mace_cache.storage.factory import MAKERS, ConfigKVStorageFactory, choose_factory
+from mace_cache.storage.factory import (
+    MAKERS,
+    ConfigKVStorageFactory,
+    choose_factory,
+)
 from mace_cache.storage.file import FileStorage, FileStorageFactory, OneFileStorageFactory
 from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
+from mace_cache.storage.remote import RemoteStorageFactory
+from mace_cache.storage.remotes import REMOTES
 from tests.storage.conformance import (
     NAME,
     PersistentConformance,
@@ -132,13 +138,25 @@ def test_a_file_has_the_conduct_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host", "", "/just/a/path", "dir", ":x", "http://x/y", "c:\\x"]
+    "url", ["ftp://host", "", "/just/a/path", "dir", ":x", "sql://x/y", "c:\\x"]
 )
 def test_an_unknown_scheme_lists_the_known_ones(url: str) -> None:
     """The error tells what could have been written instead."""
-    with pytest.raises(UnknownSchemeError, match=r"dir:, file:, memory:") as raised:
+    with pytest.raises(UnknownSchemeError, match="az:, dir:, file:") as raised:
         ConfigKVStorageFactory(url, SETTINGS)
-    assert raised.value.known == tuple(sorted(MAKERS))
+    assert raised.value.known == tuple(sorted({*MAKERS, *REMOTES}))
+
+
+@pytest.mark.parametrize("scheme", REMOTES)
+def test_a_remote_is_a_storage_too(scheme: str) -> None:
+    """Its URL makes what connects to it, and nobody is asked yet."""
+    url = f"{scheme}:///x" if scheme.endswith(("unix", "file")) else f"{scheme}://host/x"
+    factory = ConfigKVStorageFactory(f"{url}?allow_unsigned=1", SETTINGS)
+    assert isinstance(factory.made, RemoteStorageFactory)
+    assert factory.create_storage(NAME).writable is (not scheme.startswith("http"))
+    assert factory.state_directory is None
+    with pytest.raises(ConfigurationError, match="allow_unsigned=True"):
+        ConfigKVStorageFactory(url, SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,184 @@
+"""Storages on the other side of a network: bytes by their key, verified before they are decoded.
+
+A backend derives from `RemoteStorage` and moves bytes; all that a storage of programs is beside
+that is here. ``tiered.py`` puts one behind a local storage.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from abc import abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mace_cache import container
+from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
+from mace_cache.fingerprint import storage_name
+from mace_cache.signing import sign
+from mace_cache.storage.base import (
+    KVStorage,
+    KVStorageFactory,
+    check_key,
+    check_name,
+    check_program,
+)
+from mace_cache.storage.remote_settings import check_signing, shown, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mace_cache.program import CompiledProgram
+    from mace_cache.storage.remote_settings import RemoteSettings
+
+__all__ = ["RemoteStorage", "RemoteStorageFactory", "Turn"]
+
+logger = logging.getLogger(__name__)
+
+
+class Turn(enum.Enum):
+    """What a machine that misses a program has to do."""
+
+    BUILD = "build it"
+    WAIT = "wait for the machine that builds it"
+    FETCH = "fetch it"
+
+
+class RemoteStorage(KVStorage):
+    """The programs of one fingerprint as bytes on a server; made by a `RemoteStorageFactory`.
+
+    Every method may raise ``OSError`` where the server doesn't answer, or answers with an error.
+
+    Args:
+        name: the storage's name.
+        place: the remote, as a person would name it.
+        settings: how it is used.
+
+    Raises:
+        ValueError: *name* can't be a storage's.
+    """
+
+    def __init__(self, name: str, place: str, settings: RemoteSettings) -> None:
+        check_name(name)
+        self.name = name
+        self.settings = settings
+        self.writable = settings.writes
+        self._place = place
+
+    def __str__(self) -> str:
+        """Name the place."""
+        return f"{self._place}/{self.name}"
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Give the bytes of a key, or None where there are none."""
+
+    @abstractmethod
+    def put(self, key: str, payload: bytes) -> None:
+        """Put bytes in the place of a key, whole or not at all."""
+
+    @abstractmethod
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove the bytes of keys, where there are some."""
+
+    def turn(self, key: str) -> Turn:  # noqa: ARG002 (for those that can)
+        """Ask whose turn it is to build a program; a turn to build ends with `release`.
+
+        A store that can't grant one leaves this as it is: every machine builds for itself.
+        """
+        return Turn.BUILD
+
+    def renew(self, key: str) -> bool:  # noqa: ARG002 (as above)
+        """Say that the program is still being built here; False where it is others' turn now."""
+        return False
+
+    def release(self, key: str) -> None:
+        """Let others go on: the program is there, or isn't built here."""
+
+    def load(self) -> None:
+        """Do nothing: the first question connects."""
+
+    def find(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key; see `KVStorage.find`.
+
+        Raises:
+            MaceCacheError: it can't be trusted.
+        """
+        check_key(key)
+        payload = self.get(key)
+        if payload is None:
+            return None
+        try:
+            return self._decode(key, verified(payload, str(self), self.settings))
+        except UnknownVersionError as error:
+            logger.debug("%s", error)
+            return None
+        except DamagedFileError:
+            if self.writable:
+                with suppress(OSError):
+                    self.delete([key])
+            raise
+
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Put a program in the place of that key; see `KVStorage.insert`."""
+        check_program(key, program)
+        self._check_writable()
+        payload = container.encode([program])
+        if self.settings.signing_key is not None:
+            payload = sign(payload, self.settings.signing_key)
+        self.put(key, payload)
+
+    def remove(self, key: str) -> None:
+        """Remove the program of that key; see `KVStorage.remove`."""
+        check_key(key)
+        self._check_writable()
+        self.delete([key])
+
+    def clear(self) -> None:
+        """Remove every program of this storage, for all machines; see `KVStorage.clear`."""
+        self._check_writable()
+        keys = list(self.keys())
+        if keys:
+            self.delete(keys)
+
+    def flush(self) -> None:
+        """Do nothing: ``insert`` has written what it was given."""
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise StorageReadOnlyError(str(self))
+
+    def _decode(self, key: str, payload: bytes) -> CompiledProgram:
+        path = f"{self}/{key}"
+        program = container.decode_entry(payload, path)
+        if program.key != key or storage_name(program.fingerprint) != self.name:
+            raise DamagedFileError("it holds another program than its name says", path=path)
+        return program
+
+
+class RemoteStorageFactory(KVStorageFactory):
+    """Makes the storages on one remote.
+
+    Args:
+        url: the remote.
+        settings: how it is used.
+
+    Raises:
+        ConfigurationError: the URL can't be used, or nobody verifies what comes from there.
+    """
+
+    def __init__(self, url: str, settings: RemoteSettings) -> None:
+        check_signing(url, settings)
+        self.settings = settings
+        self._shown = shown(url)
+
+    def __str__(self) -> str:
+        """Name the place, without user and password."""
+        return self._shown
+
+    @abstractmethod
+    def create_storage(self, name: str) -> RemoteStorage:
+        """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+
+    def disconnect(self) -> None:
+        """Break off all requests, which took too long."""

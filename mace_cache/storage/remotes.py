@@ -1,0 +1,135 @@
+"""The URL of a remote to its storage factory, and a remote behind a local storage.
+
+A new backend is made known by its scheme in `REMOTES`, other people's by an entry point of the
+group ``mace_cache.storages``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, cast
+
+from mace_cache._report import warn_once
+from mace_cache.errors import ConfigurationError, UnknownSchemeError
+from mace_cache.signing import Verifier
+from mace_cache.storage.remote import RemoteStorageFactory
+from mace_cache.storage.remote_settings import RemoteSettings, check_signing, shown, split_url
+from mace_cache.storage.tiered import TieredStorageFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mace_cache.config import Settings
+    from mace_cache.storage.base import KVStorageFactory
+
+    RemoteMaker = Callable[[str, RemoteSettings], KVStorageFactory]
+
+__all__ = ["REMOTES", "make_remote", "with_remote"]
+
+logger = logging.getLogger(__name__)
+
+_ENTRY_POINTS = "mace_cache.storages"
+
+# The factory class of each remote's scheme. Other people's, by their entry points, take the same.
+REMOTES: dict[str, str] = {
+    **dict.fromkeys(
+        ("redis", "rediss", "redis+unix"), "mace_cache.storage.redis:RedisStorageFactory"
+    ),
+    **dict.fromkeys(
+        ("s3", "gs", "az", "http", "https", "objects+file"),
+        "mace_cache.storage.objects:ObjectStorageFactory",
+    ),
+}
+
+
+def with_remote(
+    local: KVStorageFactory,
+    settings: Settings,
+    remote: str | KVStorageFactory | None,
+) -> KVStorageFactory:
+    """Put a remote behind a storage factory.
+
+    Args:
+        local: makes the local storages.
+        settings: the cache's, with the URL of a remote.
+        remote: what goes before that: a URL, or a factory.
+
+    Returns:
+        The factory of both; *local* itself where the URL of the settings can't be used.
+
+    Raises:
+        ConfigurationError: *remote* can't be used.
+    """
+    if remote is not None and not isinstance(remote, str):
+        if isinstance(remote, RemoteStorageFactory):
+            return TieredStorageFactory(local, remote, remote.settings)
+        stated = RemoteSettings(allow_unsigned=settings.allow_unsigned)
+        check_signing(str(remote), stated)  # nobody verifies what it decodes itself
+        return TieredStorageFactory(local, remote, stated)
+    url = remote or settings.remote or ""
+    # One file for all, which a storage URL means by it, can't be shared by a fleet.
+    url = f"objects+{url}" if url.lower().startswith("file:") else url
+    try:
+        made, stated = make_remote(url, settings)
+    except ConfigurationError as error:
+        if remote is not None:
+            raise
+        warn_once(logger, "MACE_CACHE_REMOTE", "%s; no remote is used", error)
+        return local
+    return TieredStorageFactory(local, made, stated)
+
+
+def make_remote(
+    url: str, settings: Settings, *, local: Iterable[str] = ()
+) -> tuple[KVStorageFactory, RemoteSettings]:
+    """Make what a URL of a remote means, and tell how it is to be used.
+
+    Args:
+        url: the URL.
+        settings: the cache's.
+        local: what else could have been written as a scheme.
+
+    Raises:
+        UnknownSchemeError: no storage has the URL's scheme.
+        ConfigurationError: the URL can't be used.
+    """
+    stated = RemoteSettings(
+        allow_unsigned=settings.allow_unsigned, signing_key=settings.signing_key
+    )
+    rest, stated = split_url(url, stated)
+    if settings.trusted_keys is not None:
+        verifier = Verifier(settings.trusted_keys, stated.allow_unsigned)
+        stated = stated._replace(verifier=verifier)
+    if settings.read_only and stated.reads:
+        stated = stated._replace(policy="read-only")
+    maker = _find_remote(rest, local)
+    try:
+        made = maker(rest, stated)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError("remote", shown(url), f"what can be made ({error})") from error
+    if isinstance(made, RemoteStorageFactory):
+        return made, made.settings
+    check_signing(url, stated._replace(verifier=None))  # as above
+    return made, stated
+
+
+def _find_remote(url: str, local: Iterable[str]) -> RemoteMaker:
+    scheme, colon, _ = url.partition(":")
+    module, _, name = REMOTES.get(scheme.lower() if colon else "", "").partition(":")
+    if module:
+        return cast("RemoteMaker", getattr(importlib.import_module(module), name))
+    from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and few need it)
+
+    found = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
+    if not colon or scheme.lower() not in found:
+        known = tuple(sorted({*local, *REMOTES, *found}))
+        raise UnknownSchemeError(shown(url), scheme if colon else "", known)
+    point = found[scheme.lower()]
+    try:
+        return cast("RemoteMaker", point.load())
+    except Exception as error:
+        expected = f"the entry point {point.value} to load ({error})"
+        raise ConfigurationError("url", scheme, expected) from error

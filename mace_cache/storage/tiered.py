@@ -1,0 +1,236 @@
+"""A local storage with a remote one behind it: what one machine builds the others fetch.
+
+To whoever asks it is its local storage. The remote is asked by `TieredStorage.fetch` only, which
+`Tiers` calls when no nearer tier has a program, and written to in the background.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mace_cache.storage._failing_open import FailingOpen
+from mace_cache.storage._renewal import Renewal
+from mace_cache.storage._uploads import Uploads
+from mace_cache.storage.base import KVStorage, KVStorageFactory, check_key, check_program
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mace_cache._directories import Place
+    from mace_cache.program import CompiledProgram
+    from mace_cache.storage.remote_settings import RemoteSettings
+
+__all__ = ["TieredStorage", "TieredStorageFactory"]
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.05  # seconds between two looks at what another machine builds
+_LONGEST_PAUSE = 1.0
+_RENEWALS = 3  # within the time of a lease
+
+
+class TieredStorage(KVStorage):
+    """The programs of one fingerprint, here and on a remote; made by `TieredStorageFactory`.
+
+    Args:
+        local: the storage here.
+        remote: the one on the remote.
+        access: asks the remote.
+        uploads: writes to it.
+        renewal: renews what was claimed there.
+        settings: how the remote is used.
+    """
+
+    def __init__(
+        self,
+        local: KVStorage,
+        remote: KVStorage,
+        *,
+        access: FailingOpen,
+        uploads: Uploads,
+        renewal: Renewal,
+        settings: RemoteSettings,
+    ) -> None:
+        self._local = local
+        self._remote = remote
+        self._access = access
+        self._uploads = uploads
+        self._renewal = renewal
+        self._settings = settings
+        self._remote_is_loaded = False
+        self._fetched: set[tuple[str, float, int]] = set()
+        self._claimed: set[str] = set()
+        self.writable = local.writable
+        self.remote = str(remote)
+
+    def __str__(self) -> str:
+        """Name the local place."""
+        return str(self._local)
+
+    @property
+    def evicted(self) -> int:  # type: ignore[override] # counted by the local storage
+        """How many programs were removed here to keep within the size."""
+        return self._local.evicted
+
+    def load(self) -> None:
+        """Make the local storage ready; the remote is when it is first asked."""
+        self._local.load()
+
+    def find(self, key: str) -> CompiledProgram | None:
+        """Give the local program of that key; see `KVStorage.find`."""
+        return self._local.find(key)
+
+    def fetch(self, key: str) -> CompiledProgram | None:
+        """Give the remote's program of that key; see `KVStorage.fetch`."""
+        check_key(key)
+        if self._settings.writes:
+            self._uploads.start()  # what isn't there is likely to be built
+        if not self._settings.reads:
+            return None
+        program = self._access.ask("read", partial(self._find_remote, key), None)
+        if program is not None:
+            self._fetched.add(_identity(program))
+        return program
+
+    def claim(self, key: str, patience: float) -> bool:
+        """Wait for another machine that builds a program; see `KVStorage.claim`."""
+        remote = self._remote
+        settings = self._settings
+        if not (isinstance(remote, RemoteStorage) and settings.reads and settings.writes):
+            return False
+        until = time.monotonic() + patience
+        pause = _FIRST_PAUSE
+        while True:
+            turn = self._access.ask("lease", partial(remote.turn, key), None)
+            rest = until - time.monotonic()
+            if turn is not Turn.WAIT or rest <= 0:
+                break
+            time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if turn is Turn.BUILD:
+            self._claimed.add(key)
+            renew = partial(self._access.ask, "lease", partial(remote.renew, key), False)
+            self._renewal.keep((self.remote, key), renew)
+        return turn is Turn.FETCH
+
+    def release(self, key: str) -> None:
+        """Let other machines go on when what was built here has gone up; as `KVStorage.release`."""
+        if key in self._claimed:
+            self._claimed.discard(key)
+            self._uploads.submit(partial(self._release, key))
+
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Put a program here at once, and in the background on the remote if it isn't from there.
+
+        Raises:
+            ValueError: *key* isn't the program's own, or the program can't be stored.
+            StorageReadOnlyError: the local storage only reads.
+            OSError: the local storage can't be written; the program goes to the remote anyhow.
+        """
+        check_program(key, program)
+        if self.writable and self._settings.writes and _identity(program) not in self._fetched:
+            self._uploads.submit(partial(self._upload, program))
+        self._local.insert(key, program)
+
+    def remove(self, key: str) -> None:
+        """Remove the local program of that key; see `KVStorage.remove`."""
+        self._local.remove(key)
+
+    def prove(self, program: CompiledProgram) -> bool:
+        """Keep note here that a program was loaded; see `KVStorage.prove`."""
+        return self._local.prove(program)
+
+    def clear(self) -> None:
+        """Remove every local program: what one machine finds bad may be good for the others."""
+        self._local.clear()
+
+    def flush(self) -> None:
+        """Flush the local storage; the factory's ``wait`` waits for the remote."""
+        self._local.flush()
+
+    def keys(self) -> Iterator[str]:
+        """Give the keys of the local programs."""
+        return self._local.keys()
+
+    def _find_remote(self, key: str) -> CompiledProgram | None:
+        if not self._remote_is_loaded:
+            self._remote.load()
+            self._remote_is_loaded = True
+        return self._remote.find(key)
+
+    def _upload(self, program: CompiledProgram) -> None:
+        def write() -> None:
+            self._remote.insert(program.key, program)
+            self._remote.flush()
+
+        self._access.ask("write", write, None)
+
+    def _release(self, key: str) -> None:
+        self._renewal.drop((self.remote, key))
+        if isinstance(self._remote, RemoteStorage):
+            self._access.ask("lease", partial(self._remote.release, key), None)
+
+
+def _identity(program: CompiledProgram) -> tuple[str, float, int]:
+    """Tell a program from another build of it, without a look at its bytes."""
+    return program.key, program.created, len(program.binary)
+
+
+class TieredStorageFactory(KVStorageFactory):
+    """Makes storages that have a remote behind them.
+
+    Args:
+        local: makes the local storages.
+        remote: makes those on the remote.
+        settings: how the remote is used.
+    """
+
+    def __init__(
+        self, local: KVStorageFactory, remote: KVStorageFactory, settings: RemoteSettings
+    ) -> None:
+        self._local = local
+        self._remote = remote
+        self._settings = settings
+        disconnect = remote.disconnect if isinstance(remote, RemoteStorageFactory) else _nothing
+        self._access = FailingOpen(str(remote), settings, disconnect)
+        self._uploads = Uploads()
+        self._renewal = Renewal(settings.lease / _RENEWALS)
+        self.state_directory = local.state_directory
+        weakref.finalize(self, self._uploads.stop).atexit = False
+
+    def __str__(self) -> str:
+        """Name the local place."""
+        return str(self._local)
+
+    def state_place(self) -> Place | None:
+        """Give where state is kept; see `KVStorageFactory.state_place`."""
+        return self._local.state_place()
+
+    def create_storage(self, name: str) -> TieredStorage:
+        """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        return TieredStorage(
+            self._local.create_storage(name),
+            self._remote.create_storage(name),
+            access=self._access,
+            uploads=self._uploads,
+            renewal=self._renewal,
+            settings=self._settings,
+        )
+
+    def names(self) -> list[str]:
+        """Give the names of the local storages that have been written to, sorted."""
+        return self._local.names()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the remote has what was built here; see `KVStorageFactory.wait`."""
+        return self._uploads.wait(seconds)
+
+
+def _nothing() -> None:
+    """Other people's storages see to their own connections."""

@@ -1,0 +1,155 @@
+"""What a host's start takes beside a remote that fails: no more than its timeouts, once.
+
+Servers are real, and so are the sockets. Each start is a new cache on an empty directory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mace_cache import Origin, ProgramCache
+from tests.helpers import make_source, open_context, scale
+from tests.servers import (
+    byte_by_byte,
+    changing,
+    free_port,
+    listening,
+    running_s3,
+    running_valkey,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyopencl as cl
+
+    from tests.servers import Valkey
+
+TIMEOUT = 1.0  # seconds
+PROGRAMS = 3
+SLACK = 1.5  # seconds: the machine has other things to do
+
+
+class Taken(NamedTuple):
+    """How long a start took, in seconds.
+
+    Attributes:
+        builds: until the last program was there.
+        close: from then until the cache was closed.
+    """
+
+    builds: float
+    close: float
+
+
+def _start(context: cl.Context, remote: str | None, tag: str) -> Taken:
+    """Start an application on an empty directory; it has to be right in any case."""
+    with tempfile.TemporaryDirectory() as directory:
+        started = time.monotonic()
+        options = {"remote": remote, "allow_unsigned": True} if remote else {}
+        cache = ProgramCache(storage_path=directory, harvest="eager", **options)  # type: ignore[arg-type] # each fits
+        for number in range(PROGRAMS):
+            program = cache.build(context, make_source(f"{tag} {number}"))
+            assert scale(program) == 2
+        built = time.monotonic()
+        cache.close()
+        closed = time.monotonic()
+        cache = ProgramCache(storage_path=directory, **options)  # type: ignore[arg-type] # as above
+        again = cache.explain(cache.build(context, make_source(f"{tag} 0")))
+        assert again.origin is Origin.STORAGE, again
+        return Taken(built - started, closed - built)
+
+
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}?timeout={TIMEOUT}"
+
+
+def _s3(port: int) -> str:
+    return f"s3://programs?region=us-east-1&endpoint=http://127.0.0.1:{port}&timeout={TIMEOUT}"
+
+
+def _flip(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@contextmanager
+def _frozen(server: Valkey) -> Iterator[None]:
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+@contextmanager
+def _harmed(server: Valkey, s3: str) -> Iterator[list[tuple[str, str]]]:
+    """Give remotes that fail, each with how."""
+    trickle = byte_by_byte(b"$1000000\r\n" + b"x" * 100)
+    page = byte_by_byte(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 100)
+    with (
+        listening(silent) as hung,
+        listening(trickle) as slow,
+        listening(page) as slow_page,
+        listening(lambda _connection: None) as closing,
+        listening(byte_by_byte(b"\x00\xff" * 100, 0)) as garbage,
+        changing(server.port, _flip) as lying,
+        changing(int(s3.rpartition(":")[2]), _flip) as lying_s3,
+    ):
+        yield [
+            ("nobody listens, Redis", _url(free_port())),
+            ("nobody listens, S3", _s3(free_port())),
+            ("no such host", f"redis://nowhere.invalid?timeout={TIMEOUT}"),
+            ("hung, Redis", _url(hung)),
+            ("hung, TLS", _url(hung).replace("redis:", "rediss:")),
+            ("hung, S3", _s3(hung)),
+            ("1 byte/s, Redis", _url(slow)),
+            ("1 byte/s, S3", _s3(slow_page)),
+            ("hangs up, Redis", _url(closing)),
+            ("hangs up, S3", _s3(closing)),
+            ("garbage, Redis", _url(garbage)),
+            ("garbage, S3", _s3(garbage)),
+            ("lies, Redis", _url(lying)),
+            ("lies, S3", _s3(lying_s3)),
+        ]
+
+
+def run() -> None:
+    """Start beside each, and compare with a start without a remote."""
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")  # noqa: S106 (what moto takes)
+    context = open_context()
+    _start(context, None, "first")  # the driver's own first build
+    alone = max(_start(context, None, f"alone {number}").builds for number in range(3))
+    _say("no remote", Taken(alone, 0.0))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running_valkey(Path(name)) as server,
+        running_s3() as s3,
+    ):
+        _say("a remote that works", _start(context, _url(server.port), "works"))
+        _start(context, _url(server.port), "lies, Redis")  # so that there is something to lie about
+        with _harmed(server, s3) as remotes:
+            for harm, remote in remotes:
+                _check(harm, _start(context, remote, harm), alone)
+        with _frozen(server):
+            _check("the server sleeps", _start(context, _url(server.port), "sleeps"), alone)
+        with server.client() as client:
+            client.config_set("maxmemory", "1")
+        _check("the server is full", _start(context, _url(server.port), "full"), alone)
+
+
+def _say(harm: str, taken: Taken) -> None:
+    print(f"{harm:24} builds {taken.builds:5.2f} s, close {taken.close:5.2f} s", flush=True)  # noqa: T201 (a report)
+
+
+def _check(harm: str, taken: Taken, alone: float) -> None:
+    _say(harm, taken)
+    assert taken.builds <= alone + TIMEOUT + SLACK, f"{harm}: the start was held up"
+    assert taken.close <= TIMEOUT + SLACK, f"{harm}: the end was held up"

@@ -1,0 +1,576 @@
+"""What one machine builds the others fetch; a remote that fails costs its timeouts and no more."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyopencl as cl
+import pytest
+
+from mace_cache import Origin, ProgramCache
+from mace_cache._report import forget_reported
+from mace_cache._signing_keys import PRIVATE, make_key
+from mace_cache.container import decode_entry, encode
+from mace_cache.errors import ConfigurationError, UnknownSchemeError
+from mace_cache.fingerprint import fingerprint, storage_name
+from mace_cache.signing import sign
+from mace_cache.statistics import StatisticsFile
+from mace_cache.storage import remote_settings
+from mace_cache.storage.memory import MemoryStorage
+from mace_cache.storage.redis import RedisStorageFactory
+from mace_cache.storage.remote_settings import RemoteSettings
+from mace_cache.storage.tiered import TieredStorageFactory
+from tests.helpers import (
+    GARBAGE,
+    FakeFactory,
+    FaultyStorage,
+    entries,
+    make_source,
+    refuse_loads,
+    run_child,
+    scale,
+    start_child,
+    watch_loads,
+)
+from tests.servers import byte_by_byte, changing, free_port, listening, running_valkey, silent
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.servers import Valkey
+
+SOURCE = make_source("remote")
+UNSIGNED = RemoteSettings(allow_unsigned=True)
+
+BUILD = """
+import sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+with ProgramCache(harvest="eager") as cache:
+    program = cache.build(open_context(), make_source(sys.argv[1]))
+    print(cache.explain(program).origin.value, scale(program), "redis" in sys.modules)
+"""
+
+EXIT = """
+import sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+cache = ProgramCache(harvest="eager", exit_timeout=0.1)
+program = cache.build(open_context(), make_source(sys.argv[1]))
+print(cache.explain(program).origin.value, scale(program))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _report_afresh() -> Iterator[None]:
+    forget_reported()
+    yield
+    forget_reported()
+
+
+@pytest.fixture
+def url(valkey: Valkey, tmp_path: Path) -> str:
+    """A remote of the test's own that nobody need have signed."""
+    return f"{valkey.url}?prefix={tmp_path}&allow_unsigned=1&timeout=30"
+
+
+class Machine:
+    """A cache with a directory of its own, as a machine of a fleet has it."""
+
+    def __init__(self, directory: Path, remote: Any, **options: Any) -> None:
+        self.directory = directory
+        self.options = {"harvest": "eager", "allow_unsigned": True, "remote": remote} | options
+
+    def build(self, context: cl.Context, source: str = SOURCE) -> tuple[Origin, int]:
+        """Start anew, build and end: where the program came from, and its factor."""
+        with ProgramCache(storage_path=self.directory, **self.options) as cache:
+            program = cache.build(context, source)
+            return cache.explain(program).origin, scale(program)
+
+
+def test_what_one_builds_the_others_fetch(context: cl.Context, tmp_path: Path, url: str) -> None:
+    """From then on it lies in their own directory; and ``explain`` tells the server."""
+    first, second = Machine(tmp_path / "1", url), Machine(tmp_path / "2", url)
+    assert first.build(context) == (Origin.SOURCE, 2)
+    with ProgramCache(storage_path=second.directory, **second.options) as cache:
+        explanation = cache.explain(cache.build(context, SOURCE))
+        assert explanation.origin is Origin.REMOTE
+        assert explanation.tier.startswith("redis://127.0.0.1:")
+        assert explanation.seconds_saved >= 0
+        assert explanation.tier in str(explanation)
+        assert cache.factory.state_directory is not None
+    counts = StatisticsFile(cache.factory.state_directory).total()
+    assert (counts.hits, counts.fetched, counts.stored, counts.misses) == (1, 1, 1, 0)
+    assert second.build(context) == (Origin.STORAGE, 2)
+    assert entries(first.directory)[0].name == entries(second.directory)[0].name
+
+
+def test_objects_do_as_well(context: cl.Context, tmp_path: Path, s3: str) -> None:
+    """On S3, and in a directory that a URL of a remote names."""
+    for number, url in enumerate(
+        (f"s3://programs{tmp_path}?endpoint={s3}&timeout=30", f"file://{tmp_path}/shared")
+    ):
+        first, second = (Machine(tmp_path / f"{number}{n}", url) for n in "12")
+        assert first.build(context) == (Origin.SOURCE, 2)
+        assert second.build(context) == (Origin.REMOTE, 2)
+    assert len(entries(tmp_path / "shared")) == 1
+
+
+def test_without_a_local_storage(context: cl.Context, url: str, cache_directory: Path) -> None:
+    """The remote's URL in the place of a directory's: nothing is written here."""
+    for origin in (Origin.SOURCE, Origin.REMOTE):
+        with ProgramCache(url=url, harvest="eager") as cache:
+            assert cache.explain(cache.build(context, SOURCE)).origin is origin
+    assert not cache_directory.exists()
+
+
+def test_it_is_asked_only_for_what_no_nearer_tier_has(context: cl.Context, tmp_path: Path) -> None:
+    """Memory, local storage and precompiled programs come first."""
+    remote = FaultyStorage()
+    machine = Machine(tmp_path / "1", FakeFactory(remote))
+    machine.build(context)
+    asked = remote.calls.count("find")
+    machine.build(context)
+    with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+        cache.build(context, SOURCE)
+        cache.build(context, SOURCE)
+    paths = entries(machine.directory)
+    shipped = Machine(tmp_path / "2", FakeFactory(remote), binary_paths=paths)
+    assert shipped.build(context) == (Origin.PRECOMPILED, 2)
+    assert remote.calls.count("find") == asked == 1
+
+
+def test_a_warm_start_does_not_even_import_the_client(tmp_path: Path) -> None:
+    """Nor look whether anybody answers."""
+    with listening(silent) as port:
+        dead = {"MACE_CACHE_REMOTE": f"redis://127.0.0.1:{port}?allow_unsigned=1&timeout=0.2"}
+        dead["MACE_CACHE_DIR"] = str(tmp_path / "cache")
+        assert run_child(BUILD, "warm", **dead) == "source 2 True\n"
+        assert run_child(BUILD, "warm", **dead) == "storage 2 False\n"
+
+
+def test_a_rejected_program_is_replaced_there(
+    context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one that is built here; what else lies in the local storage stays."""
+    first, second = Machine(tmp_path / "1", url), Machine(tmp_path / "2", url)
+    first.build(context)
+    second.build(context, make_source("another"))
+    with monkeypatch.context() as patch:
+        assert refuse_loads(patch) == []
+        assert second.build(context)[0] is Origin.SOURCE
+    assert len(entries(second.directory)) == 2
+    assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
+
+
+def test_a_lying_remote(
+    context: cl.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Damage, and a program of another device, never reach the driver."""
+    Machine(tmp_path / "1", url).build(context)
+    loads = watch_loads(monkeypatch)
+    place, _, query = url.partition("?")
+    port = int(place.rpartition(":")[2])
+
+    def flip(data: bytes) -> bytes:
+        return data[:-300] + bytes([data[-300] ^ 1]) + data[-299:] if len(data) > 1000 else data
+
+    with changing(port, flip) as lying:
+        liar = Machine(tmp_path / "2", f"redis://127.0.0.1:{lying}?{query}&policy=read-only")
+        assert liar.build(context) == (Origin.SOURCE, 2)
+    storage = MemoryStorage()
+    (name,) = RedisStorageFactory(url).names()
+    (key,) = RedisStorageFactory(url).create_storage(name).keys()
+    program = RedisStorageFactory(url).create_storage(name).find(key)
+    assert program is not None
+    foreign = program.__class__(**{**vars(program), "fingerprint": "device name: another\n"})
+    storage.insert(key, foreign)
+    liar = Machine(tmp_path / "3", FakeFactory(storage))
+    assert liar.build(context) == (Origin.SOURCE, 2)
+    assert loads == []
+
+
+def test_garbage_that_is_well_formed_heals(
+    context: cl.Context, tmp_path: Path, url: str, device: cl.Device
+) -> None:
+    """The driver refuses it on every machine until one has written its own."""
+    Machine(tmp_path / "1", url).build(context)
+    storage = RedisStorageFactory(url).create_storage(storage_name(fingerprint(device).text))
+    (key,) = storage.keys()
+    program = storage.find(key)
+    assert program is not None
+    storage.insert(key, program.__class__(**{**vars(program), "binary": GARBAGE}))
+    assert Machine(tmp_path / "2", url).build(context) == (Origin.SOURCE, 2)
+    assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
+
+
+@pytest.mark.parametrize("options", [{"read_only": True}, {"remote_policy": "read-only"}])
+def test_who_only_reads_writes_nothing(
+    context: cl.Context, tmp_path: Path, valkey: Valkey, url: str, options: dict[str, Any]
+) -> None:
+    """Neither programs nor leases."""
+    if options.pop("remote_policy", None):
+        url += "&policy=read-only"
+    assert Machine(tmp_path / "1", url, **options).build(context)[0] is Origin.SOURCE
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []
+
+
+def test_what_is_built_anew_is_written_anew(
+    context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``MACE_CACHE_RECACHE`` passes the remote over too, and mends it."""
+    Machine(tmp_path / "1", url).build(context)
+    storage = RedisStorageFactory(url).create_storage(RedisStorageFactory(url).names()[0])
+    (key,) = storage.keys()
+    before = storage.find(key)
+    monkeypatch.setenv("MACE_CACHE_RECACHE", "1")
+    assert Machine(tmp_path / "2", url).build(context)[0] is Origin.SOURCE
+    after = storage.find(key)
+    assert before is not None
+    assert after is not None
+    assert after.created > before.created
+
+
+def test_a_build_that_fails_keeps_nobody_waiting(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """The error is the caller's, and the lease is gone."""
+    machine = Machine(tmp_path / "1", url)
+    with pytest.raises(cl.RuntimeError):
+        machine.build(context, "kernel void broken( {")
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []
+
+
+def test_one_machine_builds_for_all(tmp_path: Path, url: str) -> None:
+    """Machines that start together on nothing: one build, and all are warm."""
+    machines = [
+        start_child(BUILD, "fleet", MACE_CACHE_REMOTE=url, MACE_CACHE_DIR=str(tmp_path / str(n)))
+        for n in range(3)
+    ]
+    answers = [machine.communicate(timeout=120) for machine in machines]
+    assert sorted(out for out, _ in answers) == ["remote 2 True\n"] * 2 + ["source 2 True\n"], (
+        answers
+    )
+
+
+def test_what_is_stored_late_is_not_waited_for(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """PoCL compiles faster than its program is complete: each machine builds until it is."""
+    options = {"harvest": "auto"}
+    with ProgramCache(storage_path=tmp_path / "1", remote=url) as first:
+        assert first.explain(first.build(context, SOURCE)).origin is Origin.SOURCE
+        assert list(valkey.client().scan_iter(f"{tmp_path}*lease")) == []
+        assert Machine(tmp_path / "2", url, **options).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "3", url, **options).build(context)[0] is Origin.REMOTE
+
+
+def test_what_nobody_verifies_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """An argument is an error that says what to write; a variable is reported, and not followed."""
+    for arguments in (
+        {"remote": "redis://user:s3cret@host"},
+        {"remote": "s3://bucket"},
+        {"remote": FakeFactory()},
+        {"url": "redis://user:s3cret@host"},
+    ):
+        with pytest.raises(ConfigurationError, match="allow_unsigned=True written") as error:
+            ProgramCache(**arguments)
+        assert "s3cret" not in str(error.value)
+    monkeypatch.setenv("MACE_CACHE_REMOTE", "redis://user:s3cret@host")
+    assert not isinstance(ProgramCache().factory, TieredStorageFactory)
+    (record,) = caplog.records
+    assert "allow_unsigned=True written" in record.getMessage()
+    assert "no remote is used" in record.getMessage()
+    assert "s3cret" not in record.getMessage()
+    assert isinstance(ProgramCache(allow_unsigned=True).factory, TieredStorageFactory)
+    monkeypatch.setenv("MACE_CACHE_REMOTE", "redis://host?allow_unsigned=1")
+    assert isinstance(ProgramCache().factory, TieredStorageFactory)
+
+
+def test_every_byte_passes_the_verifier(context: cl.Context, tmp_path: Path, url: str) -> None:
+    """Before anything of it is decoded; what it refuses is a miss."""
+
+    class Verifier:
+        seen: list[bytes] = []  # noqa: RUF012 (one test has one)
+
+        def verify(self, payload: bytes, tier: str) -> bytes:
+            assert tier.startswith("redis://")
+            self.seen.append(payload)
+            raise ConfigurationError("signature", tier, "that of a friend")
+
+    Machine(tmp_path / "1", url).build(context)
+    settings = RemoteSettings(verifier=Verifier())
+    strict = RedisStorageFactory(url.replace("allow_unsigned=1", ""), settings)
+    machine = Machine(tmp_path / "2", strict, allow_unsigned=False)
+    assert machine.build(context)[0] is Origin.SOURCE
+    assert Verifier.seen
+    assert all(payload[:4] == b"MCLP" for payload in Verifier.seen)
+    with pytest.raises(ConfigurationError, match="allow_unsigned"):
+        remote_settings.verified(b"", "redis://host", RemoteSettings())
+    assert remote_settings.verified(b"x", "redis://host", UNSIGNED) == b"x"
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> dict[str, Any]:
+    """Options of machines that trust one key and sign with it."""
+    key = make_key(PRIVATE)
+    path = tmp_path / "fleet.key"
+    path.touch(0o600)
+    path.write_text(key.to_text() + "\n")
+    return {
+        "allow_unsigned": False,
+        "trusted_keys": key.public().to_text(),
+        "signing_key": path,
+    }
+
+
+def test_a_signed_fleet(
+    context: cl.Context, tmp_path: Path, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """It shares what it signs; who can't sign reads, and writes nothing in its place."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    reader = {**signed, "signing_key": None}
+    assert Machine(tmp_path / "0", url, **reader).build(context)[0] is Origin.SOURCE
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []
+    assert Machine(tmp_path / "1", url, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "2", url, **signed).build(context)[0] is Origin.REMOTE
+    assert Machine(tmp_path / "3", url, **reader).build(context)[0] is Origin.REMOTE
+
+
+def strip(payload: bytes) -> bytes:
+    """Take the signature off, with all digests right."""
+    return encode([decode_entry(payload)])
+
+
+def sign_otherwise(payload: bytes) -> bytes:
+    """Sign with a key of one's own."""
+    return sign(payload, make_key(PRIVATE))
+
+
+def forge(payload: bytes) -> bytes:
+    """Put other code under an old signature, with all digests right."""
+    forged = bytearray(sign_otherwise(encode([replace(decode_entry(payload), binary=GARBAGE)])))
+    forged[-88:] = payload[-88:]
+    return bytes(forged)
+
+
+@pytest.mark.parametrize("attack", [strip, sign_otherwise, forge])
+def test_who_can_write_to_the_server_runs_nothing(
+    context: cl.Context,
+    tmp_path: Path,
+    *,
+    valkey: Valkey,
+    signed: dict[str, Any],
+    attack: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is a miss with one line that names the server, and is replaced by who may sign."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    Machine(tmp_path / "1", url, **signed).build(context)
+    client = valkey.client()
+    (entry,) = client.scan_iter(f"{tmp_path}*")
+    payload = client.get(entry)
+    assert isinstance(payload, bytes)
+    attacked = attack(payload)
+    client.set(entry, attacked)
+    loads = watch_loads(monkeypatch)
+    reader = {**signed, "signing_key": None}
+    assert Machine(tmp_path / "2", url, **reader).build(context)[0] is Origin.SOURCE
+    assert client.get(entry) == attacked  # it may be good for somebody else
+    assert Machine(tmp_path / "3", url, **signed).build(context)[0] is Origin.SOURCE
+    assert loads == []
+    assert Machine(tmp_path / "4", url, **reader).build(context)[0] is Origin.REMOTE
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "redis://127.0.0.1" in record.getMessage()
+    assert "sign" in record.getMessage()
+
+
+def test_a_signed_program_is_not_replayed(
+    context: cl.Context, tmp_path: Path, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """Under another program's key, though its signature is right."""
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    others = make_source("another", "#define FACTOR 5\n")
+    Machine(tmp_path / "1", url, **signed).build(context)
+    (mine,) = valkey.client().scan_iter(f"{tmp_path}*")
+    Machine(tmp_path / "1", url, **signed).build(context, others)
+    (theirs,) = set(valkey.client().scan_iter(f"{tmp_path}*")) - {mine}
+    payload = valkey.client().get(theirs)
+    assert isinstance(payload, bytes)
+    valkey.client().set(mine, payload)
+    assert Machine(tmp_path / "2", url, **signed).build(context) == (Origin.SOURCE, 2)
+    assert Machine(tmp_path / "3", url, **signed).build(context, others) == (Origin.REMOTE, 5)
+
+
+@pytest.mark.parametrize(
+    ("remote", "match"),
+    [
+        ("redis://host?policy=all", "read-write, read-only, write-only"),
+        ("redis://host?timeout=0", "above 0"),
+        ("redis://host?connect_timeout=soon", "seconds"),
+        ("redis://host?max_retries=0", "1 or more"),
+        ("redis://host?compression=1", "only the options db, prefix"),
+        ("redis://host:port", "a port"),
+        ("ftp://host", "redis:"),
+        ("nonsense", "redis:"),
+        ("dir:/tmp", "redis:"),
+    ],
+)
+def test_what_cannot_be_used(remote: str, match: str) -> None:
+    """It is an error when the cache is made, not later."""
+    with pytest.raises(ConfigurationError, match=match):
+        ProgramCache(remote=remote, allow_unsigned=True)
+    with pytest.raises(ConfigurationError, match="there is a remote"):
+        ProgramCache(url="redis://host", remote=remote, allow_unsigned=True)
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("redis", "redis"), ("s3", "obstore")])
+def test_an_extra_that_is_missing(
+    scheme: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'mace-cache\["):
+        ProgramCache(remote=f"{scheme}://host", allow_unsigned=True)
+
+
+def test_other_peoples_storages(
+    context: cl.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package registers a scheme; as a remote it is asked as any other."""
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    info.joinpath("entry_points.txt").write_text(
+        "[mace_cache.storages]\ntheirs = theirs:make\nbroken = theirs:missing\n"
+    )
+    tmp_path.joinpath("theirs.py").write_text(
+        "from mace_cache.storage.memory import MemoryStorageFactory\n"
+        "made = MemoryStorageFactory()\nasked = []\n"
+        "def make(url, settings):\n    asked.append((url, settings))\n    return made\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    url = "theirs://place/x?colour=red&policy=read-write&timeout=7"
+    assert Machine(tmp_path / "1", url).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "2", url).build(context)[0] is Origin.REMOTE
+    import theirs  # type: ignore[import-not-found] # noqa: PLC0415 (made above)
+
+    (asked, *_) = theirs.asked
+    assert asked == ("theirs://place/x?colour=red", UNSIGNED._replace(timeout=7.0))
+    with pytest.raises(ConfigurationError, match="theirs:missing"):
+        ProgramCache(remote="broken://", allow_unsigned=True)
+    with pytest.raises(UnknownSchemeError, match="theirs:") as error:
+        ProgramCache(remote="unknown://")
+    assert "theirs" in error.value.known
+
+
+def test_switched_off_it_is_absent(
+    context: cl.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 10 holds for the network too."""
+    monkeypatch.setenv("MACE_CACHE_DISABLE", "1")
+    remote = FaultyStorage()
+    assert Machine(tmp_path / "1", FakeFactory(remote)).build(context)[0] is Origin.SOURCE
+    assert remote.calls == []
+
+
+@contextmanager
+def counted(serve: Callable[[socket.socket], None]) -> Iterator[tuple[int, list[float]]]:
+    """Serve, and note when somebody connects: the port, and the times."""
+    times: list[float] = []
+
+    def noted(connection: socket.socket) -> None:
+        times.append(time.monotonic())
+        serve(connection)
+
+    with listening(noted) as port:
+        yield port, times
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close at once, as a server that crashes at each request does."""
+
+
+HARMS: dict[str, Callable[[socket.socket], None]] = {
+    "hung": silent,
+    "hanging up": hang_up,
+    "a byte a second": byte_by_byte(b"$1000000\r\n" + b"x" * 1000),
+    "garbage": byte_by_byte(b"\x00\xff" * 100, 0),
+    "another protocol": byte_by_byte(b"HTTP/1.1 400 Bad Request\r\n\r\n", 0),
+    "errors": byte_by_byte(b"-ERR no\r\n", 0),
+}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "s3", "http"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_remote_that_fails(
+    context: cl.Context, tmp_path: Path, harm: str, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Programs are built, stored and loaded as without one; it is left alone after its timeouts."""
+    with counted(HARMS[harm]) as (port, times):
+        place = {"s3": f"s3://b?region=r&endpoint=http://127.0.0.1:{port}&"}
+        remote = place.get(scheme, f"{scheme}://127.0.0.1:{port}?") + "timeout=0.3"
+        machine = Machine(tmp_path / "1", remote)
+        with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+            for number in range(2):
+                program = cache.build(context, make_source(f"failing {number}"))
+                assert cache.explain(program).origin is Origin.SOURCE
+            cache.flush()
+            tries = len(times)
+            cache.build(context, make_source("failing 2"))
+        assert len(times) == tries
+        assert len(entries(machine.directory)) == 3
+        assert machine.build(context, make_source("failing 0")) == (Origin.STORAGE, 2)
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 1 <= len(warnings) <= 3
+    assert all("\n" not in record.getMessage() for record in warnings)
+
+
+def test_a_full_server(context: cl.Context, tmp_path: Path, caplog: Any) -> None:
+    """It is read as before; what it doesn't take is stored here only."""
+    with running_valkey(tmp_path) as full:
+        remote = f"{full.url}?timeout=30"
+        Machine(tmp_path / "1", remote).build(context)
+        full.client().config_set("maxmemory", "1")
+        machine = Machine(tmp_path / "2", remote)
+        assert machine.build(context, make_source("too much"))[0] is Origin.SOURCE
+        assert machine.build(context)[0] is Origin.REMOTE
+        assert machine.build(context, make_source("too much"))[0] is Origin.STORAGE
+    assert "maxmemory" in caplog.text
+
+
+def test_a_server_that_is_restarted(context: cl.Context, tmp_path: Path, caplog: Any) -> None:
+    """A connection that has broken is made anew, and nothing is lost but what it forgot."""
+    port = free_port()
+    remote = f"redis://127.0.0.1:{port}?timeout=30"
+    machine = Machine(tmp_path / "1", remote)
+    with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+        for number in range(2):
+            with running_valkey(tmp_path, port=port) as server:
+                cache.build(context, make_source(f"restarted {number}"))
+                cache.flush()
+                assert len(list(server.client().scan_iter())) == 1
+                server.end()
+    assert not caplog.records
+
+
+def test_the_exit_waits_no_longer_than_told(tmp_path: Path) -> None:
+    """A server that doesn't take an upload holds the process up for ``exit_timeout`` at most."""
+    with listening(silent) as port:
+        remote = f"redis://127.0.0.1:{port}?allow_unsigned=1&timeout=100&policy=write-only"
+        child = start_child(
+            EXIT, "exit", MACE_CACHE_REMOTE=remote, MACE_CACHE_DIR=str(tmp_path / "1")
+        )
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (0, "source 2\n"), err
+    assert "not all stored within 0.1 s" in err
+    assert len(entries(tmp_path / "1")) == 1
