@@ -123,6 +123,10 @@ class Builder:
         self._keeper.when_found_by_others(program, flight.land)
         return program
 
+    def patience(self, wanted: WantedProgram) -> float:
+        """Tell for how many seconds another process is waited for that builds a program."""
+        return self._flights.patience(wanted)
+
     def _is_there_now(self, wanted: WantedProgram) -> bool:
         in_memory = self._resident.find(wanted.identified.identity) is not None
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)

@@ -79,7 +79,7 @@ class Flights:
         mine = threading.Event()
         while (other := self._enter(identity, mine)) is not mine:
             if until is None:
-                until = time.monotonic() + self._patience(wanted)
+                until = time.monotonic() + self.patience(wanted)
             if not other.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
                 break
         waited = until is not None
@@ -88,6 +88,17 @@ class Flights:
             waited = True
             unlock = self._take_lock(wanted, until, at_once=False)
         return Flight(lambda: self._exit(identity, mine), unlock or _nothing, waited)
+
+    def patience(self, wanted: WantedProgram) -> float:
+        """Tell for how many seconds another one's build of a program is waited for.
+
+        It is at least what is configured, and more where the program is known to take long.
+
+        Args:
+            wanted: the program.
+        """
+        known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
+        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
     def _enter(self, identity: Hashable, mine: threading.Event) -> threading.Event:
         if self._process != os.getpid():  # a forked child has none of the threads that build
@@ -117,13 +128,8 @@ class Flights:
         path = os.path.join(self._place, _LOCKS, f"{digest[:_DIGITS_OF_A_LOCK]}.lock")
         if at_once:
             return take_lock(path, 0.0)
-        patience = self._patience(wanted) if until is None else until - time.monotonic()
+        patience = self.patience(wanted) if until is None else until - time.monotonic()
         return take_lock(path, max(patience, 0.0))
-
-    def _patience(self, wanted: WantedProgram) -> float:
-        """How long a build may take: at least what is configured, and what it took elsewhere."""
-        known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
-        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
 
 def _nothing() -> None:
