@@ -242,7 +242,11 @@ class ProgramCache:
 
         Programs of one cache are built one after the other, in the order asked for. `close` waits
         for them; the exit of the process waits for the one that is being built and cancels the
-        others.
+        others. Whoever asks while the interpreter ends, as a handler of `atexit`, or where no
+        thread can be started, waits here, and the future is done.
+
+        A forked child has none of the threads that build. In it a future fails with `ForkedError`
+        if its program wasn't built before the fork, and runs no callback; the parent's go on.
 
         Args:
             context: as for `build`; all arguments are copied now.
@@ -251,8 +255,8 @@ class ProgramCache:
             devices: as for `build`.
 
         Returns:
-            What will have the program, or the error that `build` would raise. It can be cancelled
-            until its build begins.
+            What will have the program, or the error that `build` would raise; in a forked child
+            maybe `ForkedError`. It can be cancelled until its build begins.
         """
         request = make_request(context, source, options, devices)
         # It holds the cache, which would be finished before what is built is stored.
