@@ -125,7 +125,7 @@ class Builder:
 
     def patience(self, wanted: WantedProgram) -> float:
         """Tell for how many seconds another process is waited for that builds a program."""
-        return self._flights.patience(wanted)
+        return self._flights.locks.patience(wanted)
 
     def _is_there_now(self, wanted: WantedProgram) -> bool:
         in_memory = self._resident.find(wanted.identified.identity) is not None

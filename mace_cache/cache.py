@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyopencl as cl
 
 from mace_cache import opencl
+from mace_cache._program_locks import ProgramLocks
 from mace_cache.background import Background
 from mace_cache.building import Builder
 from mace_cache.config import parse_seconds, read_settings
@@ -148,7 +149,8 @@ class ProgramCache:
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
         own_guard = make_guard(guard, self.factory.state_place(), self.settings.lock_timeout)
-        self._unwritten = Unwritten(statistics_directory, quiet, own_guard)
+        locks = ProgramLocks(statistics_directory, self.settings.lock_timeout)
+        self._unwritten = Unwritten(statistics_directory, quiet, locks, own_guard)
         make_tiers = partial(
             Tiers,
             factory=self.factory,
@@ -166,9 +168,7 @@ class ProgramCache:
             resident=self._resident,
             unwritten=self._unwritten,
             keeper=keeper,
-            flights=Flights(
-                None if read_only else self.factory.state_place(), self.settings.lock_timeout
-            ),
+            flights=Flights(locks),
             make_tiers=make_tiers,
         )
         self._background = Background()

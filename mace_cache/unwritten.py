@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache._directories import Place
+    from mace_cache._program_locks import ProgramLocks
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
@@ -48,6 +49,7 @@ class Unwritten:
         statistics_directory: where the counts go, or None where nothing may be written.
         harvest_after: a quiet moment, in seconds: programs are harvested when so long none has
             been built.
+        locks: keep other processes waiting for a harvest.
         guard: what loads binaries that aren't proven, or None.
 
     Attributes:
@@ -57,10 +59,14 @@ class Unwritten:
     """
 
     def __init__(
-        self, statistics_directory: Place | None, harvest_after: float, guard: Guard | None = None
+        self,
+        statistics_directory: Place | None,
+        harvest_after: float,
+        locks: ProgramLocks,
+        guard: Guard | None = None,
     ) -> None:
         self.guard = guard
-        self._pending = PendingHarvest()
+        self._pending = PendingHarvest(locks)
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
         self._when_written: list[Callable[[], None]] = []

@@ -33,7 +33,7 @@ FLOORS = {
         storage.file storage.bytestream storage.recorded storage.factory
     """,
     "the cache": """
-        _trial_process guard tiers request resident records loading
+        _trial_process guard tiers request resident records loading _program_locks
         harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
