@@ -199,6 +199,19 @@ def test_the_wait_is_bounded(
     assert cache.is_stored(program)
 
 
+@pytest.mark.usefixtures("held")
+def test_what_another_process_harvests_holds_no_exit_up(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is begun when the time is over; what isn't stored by then stays to be harvested."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.2")
+    with ProgramCache() as cache:
+        program = cache.build(context, SOURCE)
+        assert not cache._unwritten._pending.flush(time.monotonic() + 0.1)
+        assert not cache.is_stored(program)
+    assert cache.is_stored(program)
+
+
 def test_a_harvest_in_the_middle_of_another(
     context: cl.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

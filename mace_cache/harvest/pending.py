@@ -136,7 +136,9 @@ class PendingHarvest:
                 program, wanted, build_seconds = item[1]
                 # Fetching takes seconds on some drivers: not for what another process has written.
                 with self._locks.held(wanted, "-harvest", until):
-                    if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                    if time.monotonic() >= until:  # another one has it all the time
+                        self._put_back(item)
+                    elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
                         self.fetch(program, wanted, build_seconds)
                     self.write()
         if self._unfinalised and time.monotonic() < until:
