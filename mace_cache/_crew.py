@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mace_cache._helping import choose_help
-from mace_cache._warm_process import WorkerDiedError, WorkerProcess
+from mace_cache._warm_process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
     from mace_cache._helping import Help
     from mace_cache.keeping import Missing
-    from mace_cache.request import BuildRequest
+    from mace_cache.request import BuildRequest, WantedProgram
 
 __all__ = ["Crew", "Miss"]
 
 logger = logging.getLogger(__name__)
+
+_GLANCE = 0.1  # seconds: how often hung workers are looked for while nothing else is to be done
 
 
 class Miss(NamedTuple):
@@ -44,24 +48,30 @@ class Miss(NamedTuple):
 class Crew:
     """Workers, each with a thread that gives it one program after the other.
 
-    A worker that can't be started, or that dies, leaves its program to this process.
+    A worker that can't be started, dies or hangs leaves its program to this process.
 
     Args:
         waiting: the programs; who takes one removes it. This process takes them from the front.
         most: how many workers there may be.
         cache_arguments: with which a worker opens the same cache, or None where it can't.
+        patience: for how many seconds a worker that builds a program is waited for.
     """
 
     def __init__(
-        self, waiting: deque[Miss], most: int, cache_arguments: dict[str, Any] | None
+        self,
+        waiting: deque[Miss],
+        most: int,
+        cache_arguments: dict[str, Any] | None,
+        patience: Callable[[WantedProgram], float],
     ) -> None:
         self._waiting = waiting
         self._most = most
+        self._patience = patience
         wanted = next((miss.missing.wanted for miss in waiting if miss.missing.wanted), None)
         self._help = choose_help(wanted.identified, cache_arguments) if wanted else None
         self._done: queue.SimpleQueue[Miss | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._workers: list[WorkerProcess] = []
+        self._workers: dict[WorkerProcess, float] = {}  # and until when each is waited for
         self._lock = threading.Lock()
         self._left = False
 
@@ -98,9 +108,27 @@ class Crew:
             self._threads.append(thread)
 
     def done(self) -> Iterator[Miss]:
-        """Give the programs that workers took, each as soon as its worker is through with it."""
+        """Give the programs that workers took, each as soon as its worker is through with it.
+
+        A worker that takes longer than it is waited for is killed.
+        """
         for _thread in self._threads:
-            yield from iter(self._done.get, None)
+            yield from iter(self._next, None)
+
+    def _next(self) -> Miss | None:
+        while True:
+            try:
+                return self._done.get(timeout=_GLANCE)
+            except queue.Empty:
+                self._kill_hung_workers()
+
+    def _kill_hung_workers(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for worker, until in self._workers.items():
+                if now > until:
+                    logger.debug("a worker takes too long with its program: it is killed")
+                    worker.kill()
 
     def _work(self) -> None:
         try:
@@ -116,7 +144,7 @@ class Crew:
         worker = WorkerProcess(help_.arguments)
         try:
             with self._lock:
-                self._workers.append(worker)
+                self._workers[worker] = math.inf
                 if self._left:
                     return
             while self._waiting:
@@ -125,25 +153,26 @@ class Crew:
                 except IndexError:  # another was faster
                     return
                 try:
-                    stored = _build(worker, help_, miss)
-                except WorkerDiedError as error:
-                    logger.debug("a worker died: its program is built in this process (%s)", error)
+                    stored = self._build(worker, help_, miss)
+                except Exception as error:  # noqa: BLE001 (a dead worker, or whatever else)
+                    logger.debug("a worker failed: its program is built here (%s)", error)
                     self._done.put(miss)
                     return
                 self._done.put(miss._replace(stored=stored))
         finally:
             worker.close()
 
+    def _build(self, worker: WorkerProcess, help_: Help, miss: Miss) -> bool:
+        """Have a worker build a program.
 
-def _build(worker: WorkerProcess, help_: Help, miss: Miss) -> bool:
-    """Have a worker build a program.
-
-    Returns:
-        Whether it may be stored now.
-    """
-    wanted = miss.missing.wanted
-    message = help_.message(wanted.identified) if wanted else None
-    if message is None:
-        return False
-    worker.ask(message)
-    return help_.stores
+        Returns:
+            Whether it may be stored now.
+        """
+        wanted = miss.missing.wanted
+        message = help_.message(wanted.identified) if wanted else None
+        if wanted is None or message is None:
+            return False
+        self._workers[worker] = time.monotonic() + self._patience(wanted)
+        worker.ask(message)
+        self._workers[worker] = math.inf
+        return help_.stores

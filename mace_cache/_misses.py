@@ -47,7 +47,7 @@ def build_all(
     programs: dict[int, cl.Program] = {}
     failures: dict[int, Exception] = {}
     waiting = deque([Miss(number, requests[number], missing[number]) for number in missing])
-    with Crew(waiting, (jobs or cores()) - 1, cache_arguments) as crew:
+    with Crew(waiting, (jobs or cores()) - 1, cache_arguments, builder.patience) as crew:
         crew.start()
         while waiting:
             try:

@@ -127,6 +127,10 @@ class Builder:
         self._keeper.when_found_by_others(program, flight.land)
         return program
 
+    def patience(self, wanted: WantedProgram) -> float:
+        """Tell for how many seconds another process is waited for that builds a program."""
+        return self._flights.locks.patience(wanted)
+
     def _is_there_now(self, wanted: WantedProgram) -> bool:
         in_memory = self._resident.find(wanted.identified.identity) is not None
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
@@ -134,7 +138,7 @@ class Builder:
     def _is_elsewhere_now(self, wanted: WantedProgram, flight: Flight) -> bool:
         # What is stored late is waited for by nobody: to compile it takes less time.
         late = self._keeper.harvests_late(wanted)
-        return not late and flight.claim(wanted, self._flights.patience(wanted))
+        return not late and flight.claim(wanted, self.patience(wanted))
 
     def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyopencl as cl
 
 from mace_cache import opencl
+from mace_cache._program_locks import ProgramLocks
 from mace_cache.background import Background
 from mace_cache.building import Builder
 from mace_cache.config import parse_seconds, read_settings
@@ -170,8 +171,9 @@ class ProgramCache:
         if rehearsed:  # all launches are to be in what is harvested
             harvest, quiet = "deferred", math.inf
         own_guard = make_guard(guard, self.factory.state_place(), self.settings.lock_timeout)
+        locks = ProgramLocks(statistics_directory, self.settings.lock_timeout)
         wait = self.factory.wait
-        self._unwritten = Unwritten(statistics_directory, quiet, own_guard, wait)
+        self._unwritten = Unwritten(statistics_directory, quiet, locks, own_guard, wait)
         make_tiers = partial(
             Tiers,
             factory=self.factory,
@@ -189,9 +191,7 @@ class ProgramCache:
             resident=self._resident,
             unwritten=self._unwritten,
             keeper=keeper,
-            flights=Flights(
-                None if read_only else self.factory.state_place(), self.settings.lock_timeout
-            ),
+            flights=Flights(locks),
             make_tiers=make_tiers,
         )
         self._background = Background()
@@ -265,7 +265,11 @@ class ProgramCache:
 
         Programs of one cache are built one after the other, in the order asked for. `close` waits
         for them; the exit of the process waits for the one that is being built and cancels the
-        others.
+        others. Whoever asks while the interpreter ends, as a handler of `atexit`, or where no
+        thread can be started, waits here, and the future is done.
+
+        A forked child has none of the threads that build. In it a future fails with `ForkedError`
+        if its program wasn't built before the fork, and runs no callback; the parent's go on.
 
         Args:
             context: as for `build`; all arguments are copied now.
@@ -274,8 +278,8 @@ class ProgramCache:
             devices: as for `build`.
 
         Returns:
-            What will have the program, or the error that `build` would raise. It can be cancelled
-            until its build begins.
+            What will have the program, or the error that `build` would raise; in a forked child
+            maybe `ForkedError`. It can be cancelled until its build begins.
         """
         request = make_request(context, source, options, devices)
         # It holds the cache, which would be finished before what is built is stored.

@@ -12,9 +12,11 @@ MaceCacheError
 ├── SignatureError                       a file that no trusted key has signed
 ├── FingerprintError                     a device that can't be identified
 ├── UncacheableError                     a program whose key can't be known
+├── ForkedError                          a build that a forked child's parent had not finished
 └── BinaryRejectedError                  a driver refused a binary
 
-``ProgramCache.build`` lets none of these reach its caller: each ends in a build from source.
+``ProgramCache.build`` lets none of these reach its caller: each ends in a build from source. Only
+the futures of ``ProgramCache.build_async`` raise one, in a forked child.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ __all__ = [
     "ConfigurationError",
     "DamagedFileError",
     "FingerprintError",
+    "ForkedError",
     "MaceCacheError",
     "MaceFileError",
     "ManifestError",
@@ -194,6 +197,19 @@ class UncacheableError(MaceCacheError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"this program can't be cached: {reason}")
         self.reason = reason
+
+
+class ForkedError(MaceCacheError):
+    """A build in the background that was not finished when this process was forked.
+
+    Its thread is the parent's, where the future has the result; a child has to build for itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this program was still being built when the process was forked, in a thread that the "
+            "child doesn't have: build it here, with a driver that was opened here"
+        )
 
 
 class BinaryRejectedError(MaceCacheError):

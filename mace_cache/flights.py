@@ -1,32 +1,23 @@
 """Single flight: of all that miss a program at once, one builds it and the others wait, bounded.
 
-Threads of one process wait for each other in memory, processes on a file lock, which the kernel
-takes back when its holder dies. Where locks don't work, each builds for itself.
+Threads of one process wait for each other in memory, processes on a lock of the program.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mace_cache._locking import take_lock
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from mace_cache._directories import Place
+    from mace_cache._program_locks import ProgramLocks
     from mace_cache.request import WantedProgram
 
 __all__ = ["Flight", "Flights"]
-
-_LOCKS = "locks"
-_LONGEST = 3600.0  # seconds: what a file says isn't believed beyond
-_MARGIN = 2.0  # a build may take so many times what it took before
-_DIGITS_OF_A_LOCK = 3  # hexadecimal: so that there are at most 4,096 files
 
 
 class Flight:
@@ -75,13 +66,14 @@ class Flights:
     """The programs that this process builds now.
 
     Args:
-        place: where the state of the storages is kept, or None where nothing may be written.
-        timeout: how long to wait for a build that isn't known to take longer, in seconds.
+        locks: keep other processes waiting.
+
+    Attributes:
+        locks: as given.
     """
 
-    def __init__(self, place: Place | None, timeout: float) -> None:
-        self._place = place
-        self._timeout = timeout
+    def __init__(self, locks: ProgramLocks) -> None:
+        self.locks = locks
         self._under_way: dict[Hashable, threading.Event] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -100,20 +92,16 @@ class Flights:
         mine = threading.Event()
         while (other := self._enter(identity, mine)) is not mine:
             if until is None:
-                until = time.monotonic() + self.patience(wanted)
+                until = time.monotonic() + self.locks.patience(wanted)
             if not other.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
                 break
         waited = until is not None
-        unlock = self._take_lock(wanted, until, at_once=True)
+        unlock = self.locks.take(wanted, 0.0)
         if unlock is None:
             waited = True
-            unlock = self._take_lock(wanted, until, at_once=False)
+            patience = self.locks.patience(wanted) if until is None else until - time.monotonic()
+            unlock = self.locks.take(wanted, patience)
         return Flight(lambda: self._exit(identity, mine), unlock or _nothing, waited)
-
-    def patience(self, wanted: WantedProgram) -> float:
-        """How long a build may take: at least what is configured, and what it took elsewhere."""
-        known = [tiers.known_build_seconds(wanted.source.key) for tiers in wanted.tiers]
-        return max(self._timeout, min(_MARGIN * max(known), _LONGEST))
 
     def _enter(self, identity: Hashable, mine: threading.Event) -> threading.Event:
         if self._process != os.getpid():  # a forked child has none of the threads that build
@@ -126,24 +114,6 @@ class Flights:
             if self._under_way.get(identity) is mine:
                 del self._under_way[identity]
         mine.set()
-
-    def _take_lock(
-        self, wanted: WantedProgram, until: float | None, *, at_once: bool
-    ) -> Callable[[], None] | None:
-        """Lock a program for other processes; None where another one has it."""
-        if self._place is None:
-            return _nothing
-        names = [wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers]]
-        digest = hashlib.sha256(" ".join(names).encode()).hexdigest()
-        name = f"{digest[:_DIGITS_OF_A_LOCK]}.lock"
-        patience = 0.0
-        if not at_once:
-            patience = self.patience(wanted) if until is None else until - time.monotonic()
-        try:
-            with self._place.open(_LOCKS, create=True) as directory:
-                return take_lock(name, max(patience, 0.0), directory, self._place.trust)
-        except (OSError, ValueError):  # a path can hold what no path may
-            return _nothing
 
 
 def _nothing() -> None:

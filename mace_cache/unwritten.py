@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyopencl as cl
 
     from mace_cache._directories import Place
+    from mace_cache._program_locks import ProgramLocks
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
@@ -48,6 +49,7 @@ class Unwritten:
         statistics_directory: where the counts go, or None where nothing may be written.
         harvest_after: a quiet moment, in seconds: programs are harvested when so long none has
             been built.
+        locks: keep other processes waiting for a harvest.
         guard: what loads binaries that aren't proven, or None.
         wait_for_remote: waits, so many seconds at most, until what is written in the background is.
 
@@ -61,12 +63,13 @@ class Unwritten:
         self,
         statistics_directory: Place | None,
         harvest_after: float,
+        locks: ProgramLocks,
         guard: Guard | None = None,
         wait_for_remote: Callable[[float], bool] | None = None,
     ) -> None:
         self.guard = guard
         self._wait_for_remote = wait_for_remote
-        self._pending = PendingHarvest()
+        self._pending = PendingHarvest(locks)
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
         self._when_written: list[Callable[[], None]] = []

@@ -39,6 +39,73 @@ if sys.argv[1] == "close":
     cache.close()
 """
 
+# A child is forked while one future's callback runs, one build is under way, one waits, and other
+# threads hold the locks of a future and of the room. The build's thread is the parent's.
+FORK = """
+import os, threading, warnings
+from concurrent.futures import wait
+from mace_cache import background
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: what a fork may do
+gate, called, locked, over = [threading.Event() for _ in range(4)]
+def call_back(_future):
+    called.set()
+    gate.wait()
+def hold(lock, seconds):
+    with lock:
+        locked.set()
+        over.wait(seconds)
+
+first, second = background.Background(), background.Background()
+done = first.submit(lambda: 1)
+wait([done])
+called_back = second.submit(lambda: gate.wait(0.1) or 2)
+called_back.add_done_callback(call_back)
+called.wait()
+futures = [first.submit(lambda: gate.wait() and 3), first.submit(lambda: 4)]
+futures[0].add_done_callback(lambda _future: print("called back in", os.getpid() == parent))
+parent = os.getpid()
+for held, seconds in ((futures[0]._condition, 60), (background._lock, 0.2)):
+    threading.Thread(target=hold, args=(held, seconds), daemon=True).start()
+    locked.wait()
+    locked.clear()
+child = os.fork()
+if not child:
+    print([done.result(), called_back.result()])
+    print([type(future.exception()).__name__ for future in futures])
+    print(len(wait(futures).done))
+    first.wait()
+    print(first.submit(lambda: 5).result(), flush=True)
+    os._exit(0)
+print("child ended with", os.waitpid(child, 0)[1])
+over.set()
+gate.set()
+print([future.result() for future in futures])
+"""
+
+# A program is built in the background by a handler of atexit, and by a thread that outlives the
+# main one. From Python 3.12 on no thread can be started then; and ever since, none is waited for.
+AT_EXIT = """
+import atexit, sys, threading
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context, scale
+
+cache, context = ProgramCache(), open_context()
+def show(number):
+    future = cache.build_async(context, make_source(number), f"-DFACTOR={number}")
+    print(future.done(), scale(future.result()))
+def outlive():
+    threading.main_thread().join()
+    show(4)
+    show(5)
+    if sys.argv[1] == "refused":
+        threading.Thread.start = refuse
+def refuse(_thread):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+threading.Thread(target=outlive).start()
+atexit.register(show, 3)
+"""
+
 
 @pytest.fixture
 def cache() -> Iterator[ProgramCache]:
@@ -170,6 +237,25 @@ def test_the_interpreter_ends_cleanly(how: str) -> None:
     said = run_child(LEAVE, how, time.time_ns() % 2**31).splitlines()
     expected = "built" if how == "close" else "cancelled"
     assert said == ["0 built", f"1 {expected}", f"2 {expected}"]
+
+
+@pytest.mark.parametrize("how", ["started", "refused"])
+def test_a_build_while_the_interpreter_ends(how: str) -> None:
+    """It is done at once, by who asks for it: no thread would be waited for."""
+    assert run_child(AT_EXIT, how).splitlines() == ["True 4", "True 5", "True 3"]
+
+
+def test_a_forked_child() -> None:
+    """It has the results that there were; other futures fail in it instead of waiting for ever."""
+    assert run_child(FORK).splitlines() == [
+        "[1, 2]",
+        "['ForkedError', 'ForkedError']",
+        "2",
+        "5",
+        "child ended with 0",
+        "called back in True",
+        "[3, 4]",
+    ]
 
 
 def test_a_cache_that_nothing_else_holds(context: cl.Context, cache_directory: Path) -> None:

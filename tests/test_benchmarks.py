@@ -226,6 +226,51 @@ def test_startup_chart_shows_the_kept_results_and_is_the_same_each_time(tmp_path
     assert ">NVIDIA H100<" in drawn
 
 
+def test_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each start is timed in both ways, the warm one from what is stored and proven."""
+    arguments = ("--platform", "Portable", "--programs", "2", "--rounds", "1")
+    report = report_of("many", tmp_path / "report.json", *arguments)
+    (driver,) = report["drivers"]
+    programs = {name: start["programs"] for name, start in driver["starts"].items()}
+    assert programs == {"cold": 2, "cold, more programs": 6, "warm": 2}
+    for start in driver["starts"].values():
+        assert all(start[way] > 0 for way in ("loop", "many", "ratio"))
+        assert len(start["each"]) == start["programs"]
+    assert 0 < driver["starts"]["cold"]["bound"] <= 1
+    assert driver["starts"]["warm"]["bound"] is None
+    assert "aim 0.65" in capsys.readouterr().out
+
+
+def test_many_reports_what_was_measured() -> None:
+    """A missed aim is bold and has its reason; one that is met has none."""
+    report = importlib.import_module("many_report")
+    start = {"programs": 8, "loop": 1.0, "many": 0.72, "ratio": 0.72, "bound": 0.68}
+    starts = {
+        "cold": start,
+        "cold, more programs": start | {"programs": 24, "ratio": 0.6},
+        "warm": start | {"ratio": 0.9, "bound": None},
+    }
+    driver = made_up("pocl") | {"starts": starts, "aim": 0.65, "missed": True}
+    table = report.make_table([driver])
+    assert "| **0.72** (aim 0.65, bound 0.68, 720 ms / 1.00 s) |" in table
+    assert "| 0.90 (720 ms / 1.00 s) |" in table
+    assert "can't go below 0.68" in report.make_sentences([driver])
+    met = driver | {"missed": False}
+    assert "**" not in report.make_table([met])
+    assert "can't" not in report.make_sentences([met])
+    assert report.make_sentences([driver | {"aim": None}]) == ""
+
+
+def test_many_in_the_readmes_is_that_of_the_kept_results() -> None:
+    """`many_report.py --write` has been run since the figures or the table changed."""
+    report = importlib.import_module("many_report")
+    drivers = report.read_results()
+    marked = "<!-- many -->\n{}<!-- end -->"
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    assert marked.format(report.make_sentences(drivers)) in readme
+    assert marked.format(report.make_table(drivers)) in (BENCHMARKS / "README.md").read_text()
+
+
 def test_a_marked_text_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     """A file without the mark is left as it is, with an error."""
     replace_marked = importlib.import_module("_common").replace_marked

@@ -38,6 +38,7 @@ FLOORS = {
     """,
     "the cache": """
         _trial_process _launches guard tiers request resident records loading
+        _program_locks
         harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from mace_cache._report import forget_reported
 from mace_cache._warm_process import WorkerDiedError, WorkerProcess, has_interpreter
 from mace_cache.errors import ConfigurationError
 from mace_cache.explanation import Origin
+from mace_cache.program import CompiledProgram
 from mace_cache.request import identify, make_request
 from tests.helpers import (
     FakeFactory,
@@ -33,8 +35,7 @@ from tests.helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 BROKEN = "kernel void broken() { this_is_no_opencl(); }"
 
@@ -240,6 +241,90 @@ def test_a_worker_that_dies_costs_nothing_but_itself(
     monkeypatch.setattr(_helping, "_SOURCE_WORKER", arguments)
     programs = cache.build_many(context, factors(5, f"dying {arguments}"), jobs=3)
     assert [scale(program) for program in programs] == [3, 4, 5, 6, 7]
+
+
+STOP = "import os, signal, sys; {}os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.mark.parametrize(
+    ("script", "padding"),
+    [
+        (STOP.format("sys.stdin.readline(); "), ""),
+        (STOP.format(""), "/" * (1 << 20)),  # no pipe takes that: the message can't even be sent
+    ],
+    ids=["while it builds", "before it reads"],
+)
+def test_a_worker_that_hangs_is_killed(
+    context: cl.Context,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: list[WorkerProcess],
+    script: str,
+    padding: str,
+) -> None:
+    """It is waited for no longer than a build may take, and its program is built here."""
+    monkeypatch.setattr(_helping, "_SOURCE_WORKER", ["-c", script])
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.2")
+    hold_first_build(monkeypatch, lambda: len(workers) == 2 and all(map(is_stopped, workers)))
+    with ProgramCache(harvest_after=1e6) as cache:
+        programs = cache.build_many(context, factors(4, f"hung {padding}"), jobs=3)
+        assert [scale(program) for program in programs] == [3, 4, 5, 6]
+        assert origins(cache, programs) == [Origin.SOURCE] * 4
+    assert [worker._process.returncode for worker in workers] == [-signal.SIGKILL] * 2
+    assert not helping_threads()
+
+
+def hold_first_build(monkeypatch: pytest.MonkeyPatch, over: Callable[[], bool]) -> None:
+    """Have this process build nothing until something is so."""
+    real, held = opencl.build_from_source, [over]
+
+    def build(*arguments: Any, **named: Any) -> Any:
+        while held and not over():
+            time.sleep(0.001)
+        held.clear()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(opencl, "build_from_source", build)
+
+
+def is_stopped(worker: WorkerProcess) -> bool:
+    """Whether a signal has stopped a process, as Linux tells."""
+    return "\nState:\tT" in Path(f"/proc/{worker._process.pid}/status").read_text()
+
+
+def test_a_build_known_to_take_long_is_waited_for(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a program took before a driver's update bounds the wait for a worker, too."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    script = (
+        "import sys, time; from pathlib import Path; sys.stdin.readline();"
+        f"Path({str(begun)!r}).touch(); time.sleep(1); Path({str(ended)!r}).touch(); print(0)"
+    )
+    monkeypatch.setattr(_helping, "_SOURCE_WORKER", ["-c", script])
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "0.01")
+    hold_first_build(monkeypatch, begun.exists)
+    requests = factors(2, "known to take long")
+    with ProgramCache(harvest_after=1e6) as cache:
+        for request in requests:
+            key = identify(make_request(context, *request, None)).describe().key
+            before = CompiledProgram(key, "another driver's", b"binary", build_seconds=600.0)
+            cache.factory.create_storage("before").insert(key, before)
+        programs = cache.build_many(context, requests, jobs=2)
+        assert [scale(program) for program in programs] == [3, 4]
+    assert ended.exists()
+
+
+def test_a_worker_that_cannot_be_told(
+    cache: ProgramCache, context: cl.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with it, the program that it took is built here."""
+
+    def fail(_worker: WorkerProcess, _message: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(WorkerProcess, "ask", fail)
+    programs = cache.build_many(context, factors(4, "not told"), jobs=3)
+    assert [scale(program) for program in programs] == [3, 4, 5, 6]
 
 
 def test_processes_that_cannot_be_started(

@@ -14,6 +14,7 @@ import pytest
 
 from mace_cache import ProgramCache, _locking
 from mace_cache._filesystem import open_own_file
+from mace_cache._program_locks import ProgramLocks
 from mace_cache.container import encode
 from mace_cache.flights import Flights
 from mace_cache.rejections import Rejections
@@ -265,7 +266,7 @@ def _use(cache: Path) -> None:
     wanted: Any = SimpleNamespace(
         identified=SimpleNamespace(identity="x"), tiers=(), source=SimpleNamespace(key="k")
     )
-    Flights(factory.place, 0.0).join(wanted).land()
+    Flights(ProgramLocks(factory.place, 0.0)).join(wanted).land()
 
 
 def _state(path: Path) -> tuple[bytes, int, int]:

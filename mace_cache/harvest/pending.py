@@ -19,6 +19,7 @@ from mace_cache.program import CompiledProgram
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mace_cache._program_locks import ProgramLocks
     from mace_cache.request import WantedProgram
 
     _Waiting = tuple[cl.Program, WantedProgram, float]
@@ -73,9 +74,14 @@ def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> l
 
 
 class PendingHarvest:
-    """Built programs whose binaries are to be taken, written and finalised."""
+    """Built programs whose binaries are to be taken, written and finalised.
 
-    def __init__(self) -> None:
+    Args:
+        locks: let one of several processes take a program's binaries while the others wait.
+    """
+
+    def __init__(self, locks: ProgramLocks) -> None:
+        self._locks = locks
         self._waiting: dict[tuple[str, ...], _Waiting] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
@@ -129,9 +135,12 @@ class PendingHarvest:
             with self._keeping(item, self._put_back):
                 program, wanted, build_seconds = item[1]
                 # Fetching takes seconds on some drivers: not for what another process has written.
-                if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                    self.fetch(program, wanted, build_seconds)
-            self.write()
+                with self._locks.held(wanted, "-harvest", until):
+                    if time.monotonic() >= until:  # another one has it all the time
+                        self._put_back(item)
+                    elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                        self.fetch(program, wanted, build_seconds)
+                    self.write()
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
                 several, self._unfinalised = self._unfinalised, []

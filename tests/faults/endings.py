@@ -204,6 +204,28 @@ def ends_at_once(application: Application) -> None:
     application.tell()
 
 
+def fork_with_a_future(application: Application) -> None:
+    """A child is forked while the driver builds in a thread, which the child doesn't have."""
+    application.work()
+    future = application.cache.build_async(application.context, "kernel void nothing(void) {}")
+    child = os.fork()
+    if child == 0:
+        os._exit(not future.done())
+    assert os.waitpid(child, 0)[1] == 0
+    assert future.result().num_kernels == 1
+    application.tell()
+
+
+def future_at_exit(application: Application) -> None:
+    """A handler of `atexit` builds in the background, and waits for it."""
+    application.work()
+    application.tell()
+    source = "kernel void at_exit(void) {}"
+    atexit.register(
+        lambda: application.cache.build_async(application.context, source).result().num_kernels
+    )
+
+
 def ends_with_a_future(application: Application) -> None:
     """The interpreter ends while builds in the background wait."""
     application.work()
@@ -219,7 +241,7 @@ ENDINGS: dict[str, Callable[[Application], None]] = {
         *(fork_after_use, fork_while_threads_build, multiprocessing_fork),
         *(threads_against_clearing, used_at_exit, made_at_exit, used_by_a_finalizer),
         *(used_while_modules_go, ends_while_harvesting, ends_at_once),
-        ends_with_a_future,
+        *(fork_with_a_future, future_at_exit, ends_with_a_future),
     )
 }
 

@@ -32,7 +32,8 @@ _PLACES = {
     "the notes": "v1/guard",
     "the marks": "v1/guard/proven",
     "the build locks": "v1/locks",
-    "a build lock": "v1/locks/*.lock",
+    "a build lock": "v1/locks/???.lock",
+    "a harvest lock": "v1/locks/*-harvest.lock",
 }
 
 
