@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from mace_cache.program import CompiledProgram
 
-__all__ = ["Notebook", "ProvenError", "forget_notes", "is_marked", "mark", "note_name"]
+__all__ = [
+    "Notebook",
+    "ProvenError",
+    "forget_notes",
+    "is_marked",
+    "mark",
+    "note_name",
+    "note_places",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +77,7 @@ class Notebook:
         return take_note(place, name, self._timeout)
 
     def _where_it_works(self, action: Callable[[Place], Answer]) -> Answer | None:
-        for place in _places(self._state_place):
+        for place in note_places(self._state_place):
             if place in self._unusable:
                 continue
             try:
@@ -80,7 +88,12 @@ class Notebook:
         return None
 
 
-def _places(state_place: Place | None) -> Iterator[Place]:
+def note_places(state_place: Place | None) -> Iterator[Place]:
+    """Give the places in which notes may lie, the first choice first.
+
+    Args:
+        state_place: as for `Notebook`.
+    """
     if state_place is not None:
         yield state_place
     own = user_cache_directory(_STATE)
@@ -88,7 +101,8 @@ def _places(state_place: Place | None) -> Iterator[Place]:
         yield Place(own)
     import tempfile  # noqa: PLC0415 (hardly ever needed)
 
-    yield Place(os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}"))
+    with suppress(FileNotFoundError):  # there is no directory for temporary files
+        yield Place(os.path.join(tempfile.gettempdir(), f"{_STATE}-{os.getuid()}"))
 
 
 def note_name(storage: str, program: CompiledProgram) -> str:
@@ -105,14 +119,14 @@ def note_name(storage: str, program: CompiledProgram) -> str:
     return _prefix(storage) + digest.hexdigest()
 
 
-def forget_notes(place: Place, storage: str) -> None:
+def forget_notes(place: Place, storage: str | None = None) -> None:
     """Remove what is noted of a storage's programs.
 
     Args:
         place: the directory that notes are kept in.
-        storage: the storage's name.
+        storage: the storage's name; None for those of all storages.
     """
-    prefix = _prefix(storage)
+    prefix = "" if storage is None else _prefix(storage)
     for below in ([NOTES], [NOTES, MARKS]):
         with suppress(OSError), place.open(*below) as directory:
             for name in os.listdir(directory):

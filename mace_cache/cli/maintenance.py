@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mace_cache._notebook import forget_notes
+from mace_cache._notebook import forget_notes, note_places
 from mace_cache.cli.entries import files_of, may_be_storage, storage_names
 from mace_cache.cli.options import (
     cache_directory_option,
@@ -87,7 +87,8 @@ def clear(device: str | None, yes: bool, cache_directory: str | None, as_json: b
     """Remove the stored programs.
 
     What is remembered of binaries that a driver rejected, or that processes died of, goes with
-    them. Only files that the library wrote are removed.
+    them, also what is noted elsewhere for caches that can't be written. Only files that the library
+    wrote are removed.
     """
     factory = open_factory(cache_directory, changing=True)
     names = select({*storage_names(factory), *_noted(factory)}, device)
@@ -98,8 +99,7 @@ def clear(device: str | None, yes: bool, cache_directory: str | None, as_json: b
     for name in names:
         factory.create_storage(name).clear()
     forget_rejections(factory.place, names)
-    for name in names:
-        forget_notes(factory.place, name)
+    _forget_notes(factory, names if device is not None else [None])
     after = _sizes(factory, names)
     removed = [size for path, size in before.items() if path not in after]
     if as_json:
@@ -160,6 +160,12 @@ def _noted(factory: DirectoryStorageFactory) -> list[str]:
         names = os.listdir(directory)
     noted = [name.removesuffix(NOTE_SUFFIX) for name in names if name.endswith(NOTE_SUFFIX)]
     return [name for name in noted if may_be_storage(name)]
+
+
+def _forget_notes(factory: DirectoryStorageFactory, storages: Iterable[str | None]) -> None:
+    for place in note_places(factory.place):
+        for storage in storages:
+            forget_notes(place, storage)
 
 
 def _sizes(factory: DirectoryStorageFactory, names: list[str]) -> dict[str, int]:

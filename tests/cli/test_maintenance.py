@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
+import pytest
+
+from mace_cache._directories import Place
 from mace_cache._notebook import mark, note_name
+from mace_cache._notes import take_note
 from mace_cache.rejections import Rejections
 from mace_cache.statistics import Counts, StatisticsFile
 from tests.cli.conftest import (
@@ -18,11 +24,6 @@ from tests.cli.conftest import (
     one_line,
     run,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 COUNTS = Counts(hits=1234, misses=5, rebuilds=2, evictions=3, seconds_saved=98.5)
 
@@ -133,6 +134,29 @@ def test_clear_of_one_device(store: Store) -> None:
     assert not other.exists()
     assert (store.directory / "v1" / f"{STORAGE}.rejections").exists()
     assert not (store.directory / "v1" / f"{OTHER_STORAGE}.rejections").exists()
+
+
+@pytest.mark.parametrize("place", ["cache", "home", "temporary"])
+def test_clear_forgets_what_is_noted_elsewhere(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """For a cache that only reads, notes lie among the user's caches or temporary files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    where = {
+        "cache": store.factory.place,
+        "home": Place(str(tmp_path / "home" / "mace_cache_state")),
+        "temporary": Place(str(tmp_path / f"mace_cache_state-{os.getuid()}")),
+    }[place]
+    store.insert(make_program("add"))
+    names = [note_name(storage, make_program("add")) for storage in (STORAGE, OTHER_STORAGE)]
+    for name in names:
+        take_note(where, name, 1).end(3)
+    notes = [Path(where) / "guard" / name for name in names]
+    assert run("clear", "--device", STORAGE, "--yes").code == 0
+    assert [note.exists() for note in notes] == [False, True]
+    assert run("clear", "--yes").code == 0
+    assert not notes[1].exists(), "of a storage that has no programs here"
 
 
 def test_clear_ends_a_step_aside_without_programs(store: Store) -> None:
