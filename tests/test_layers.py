@@ -52,7 +52,8 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.findings cli.content_health cli.place_health cli.driver_probe cli.driver_health
+        cli.findings cli.content_health cli.place_health cli.guard_health
+        cli.driver_probe cli.driver_health
         cli.devices cli.shipping cli.doctor cli.export cli.importing cli.inspect cli.keygen
         cli.maintenance cli.programs cli.record cli.warm
         cli.application __main__

@@ -14,8 +14,9 @@ import stat
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache._notes import MARKS, NOTES
 from mace_cache._trust import check_own, check_private
-from mace_cache.cli.entries import StoredFile, load_entry
+from mace_cache.cli.entries import StoredFile, load_entry, may_be_storage
 from mace_cache.cli.findings import Finding, ok, problem
 from mace_cache.cli.output import spoken_number, spoken_seconds, spoken_size
 from mace_cache.storage._layout import is_entry, is_shard, key_of
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
 __all__ = ["examine_contents", "examine_room"]
 
 _DIRECTORY, _PROGRAMS, _FILES = "cache directory", "programs", "files"
-_LOCKS, _NOTES = "locks", "guard"
+_LOCKS = "locks"
 _WRITTEN_IN_PLACE = re.compile(r"usage|usage\.lock|statistics\.jsonl|.+\.rejections")
+_DIRECTORIES = re.compile(r"locks|guard|.+-[0-9a-f]{16}")  # the last are storages
+_NOTE = re.compile(r"[0-9a-f]{80}(\..+)?")
 _MOST_SEEN = 100_000
 _MOST_READ = 1000
 _MOST_BYTES_READ = 256 << 20
 _HARDLY_A_PROGRAM = 32 << 10  # bytes
 _ONE_RUN = 3600.0  # seconds: no finer are programs marked as used
 _MADE_AGAIN = "remove it: it is made again"
+_OR_READ = "or set MACE_CACHE_READ_ONLY=1 where it is only to be read"
 _IN_DOUBT = "where others may have written to it, remove it: it is made again"
 
 
@@ -47,12 +51,13 @@ class _Fault(NamedTuple):
     remedy: str = ""
 
 
-def examine_contents(place: Place) -> tuple[list[StoredFile], list[Finding]]:
+def examine_contents(place: Place, *, read_only: bool) -> tuple[list[StoredFile], list[Finding]]:
     """Look at what lies in a cache directory.
 
     Args:
         place: the directory of the format version; where there is none, or it isn't used, nothing
             is found.
+        read_only: whether nothing is to be written there.
 
     Returns:
         The programs that were looked at, and what was found.
@@ -62,13 +67,14 @@ def examine_contents(place: Place) -> tuple[list[StoredFile], list[Finding]]:
             pass
     except OSError:
         return [], []
-    walk = _walk(place)
+    access = os.R_OK if read_only else os.R_OK | os.W_OK
+    walk = _walk(place, access)
     seen = list(islice(walk, _MOST_SEEN))
     programs = [one for one in seen if isinstance(one, StoredFile)]
     sample = _sample(programs)
     faults = [one for one in seen if isinstance(one, _Fault)]
     number = len(programs) + sum(fault.about == _PROGRAMS for fault in faults)
-    faults += [*_state_faults(place), *_damage(place, sample)]
+    faults += [*_state_faults(place, access), *_damage(place, sample)]
     more = " (there are more)" if next(walk, None) else ""
     text = f"{spoken_number(number, 'program')} looked at{more}, {len(sample)} of them read whole"
     return programs, [*([ok(_PROGRAMS, text)] if number else []), *_findings(faults)]
@@ -109,11 +115,11 @@ def examine_room(programs: list[StoredFile], max_size: int, evictions: int) -> I
         )
 
 
-def _walk(place: Place) -> Iterator[StoredFile | _Fault]:
+def _walk(place: Place, access: int) -> Iterator[StoredFile | _Fault]:
     """Give programs and what isn't used of them, in any order: the first stand for them all."""
-    for storage in _names(place, lambda name: name not in (_LOCKS, _NOTES)):
+    for storage in _names(place, lambda name: name not in (_LOCKS, NOTES)):
         for shard in _names(place, is_shard, storage):
-            yield from _directory_fault(place, storage, shard)
+            yield from _directory_fault(place, access, storage, shard)
             for name in _names(place, is_entry, storage, shard):
                 path = os.path.join(place, storage, shard, name)
                 status = _status(path)
@@ -126,17 +132,19 @@ def _walk(place: Place) -> Iterator[StoredFile | _Fault]:
                     yield StoredFile(storage, key, path, status.st_size, used)
 
 
-def _state_faults(place: Place) -> Iterator[_Fault]:
+def _state_faults(place: Place, access: int) -> Iterator[_Fault]:
     """Say which directories aren't used, and which files beside the programs."""
-    for name in _names(place, lambda _name: True):
+    for name in _names(place, may_be_storage):
         path = os.path.join(place, name)
         if _WRITTEN_IN_PLACE.fullmatch(name):
-            yield from _own_file_fault(path, place)
-        elif name in (_LOCKS, _NOTES) or os.path.isdir(path) or os.path.islink(path):
-            yield from _directory_fault(place, name)
-    yield from _directory_fault(place, _NOTES, "proven")
+            yield from _own_file_fault(path, place, access)
+        elif _DIRECTORIES.fullmatch(name) or os.path.isdir(path) or os.path.islink(path):
+            yield from _directory_fault(place, access, name)
+    yield from _directory_fault(place, access, NOTES, MARKS)
     for name in _names(place, lambda name: name.endswith(".lock"), _LOCKS):
-        yield from _own_file_fault(os.path.join(place, _LOCKS, name), place)
+        yield from _own_file_fault(os.path.join(place, _LOCKS, name), place, access)
+    for name in _names(place, _NOTE.fullmatch, NOTES):
+        yield from _own_file_fault(os.path.join(place, NOTES, name), place, access)
 
 
 def _damage(place: Place, sample: Iterable[StoredFile]) -> Iterator[_Fault]:
@@ -181,10 +189,13 @@ def _names(place: Place, wanted: Callable[[str], object], *below: str) -> list[s
     return found
 
 
-def _directory_fault(place: Place, *below: str) -> Iterator[_Fault]:
+def _directory_fault(place: Place, access: int, *below: str) -> Iterator[_Fault]:
     path = os.path.join(place, *below)
     try:
-        with place.open(*below):
+        with place.open(*below) as directory:
+            if not _may(".", access, directory):
+                what = "written" if access & os.W_OK else "searched"
+                yield _Fault(_DIRECTORY, path, f"it can't be {what}", f"chmod u+rwx, {_OR_READ}")
             return
     except FileNotFoundError:
         return
@@ -199,10 +210,20 @@ def _directory_fault(place: Place, *below: str) -> Iterator[_Fault]:
             yield _Fault(_DIRECTORY, path, f"it can't be opened ({error.strerror})", "chmod u+rwx")
 
 
-def _own_file_fault(path: str, place: Place) -> Iterator[_Fault]:
+def _own_file_fault(path: str, place: Place, access: int) -> Iterator[_Fault]:
     status = _status(path)
-    if status is not None:
-        yield from _file_fault(_FILES, path, status, place, check_own)
+    if status is None:
+        return
+    faults = list(_file_fault(_FILES, path, status, place, check_own))
+    yield from faults
+    is_used = access & os.W_OK and not faults
+    if is_used and not _may(path, access) and os.path.lexists(path):
+        yield _Fault(_FILES, path, "it can't be read and written", f"chmod u+rw, {_OR_READ}")
+
+
+def _may(path: str, access: int, directory: int | None = None) -> bool:
+    """Whether this user has that access; not only by owner and mode."""
+    return os.access(path, access, dir_fd=directory, effective_ids=True)
 
 
 def _file_fault(

@@ -15,6 +15,7 @@ from mace_cache.cache import ProgramCache
 from mace_cache.cli.content_health import examine_contents, examine_room
 from mace_cache.cli.driver_health import examine_drivers, examine_leftovers
 from mace_cache.cli.findings import Finding, note, ok, problem
+from mace_cache.cli.guard_health import examine_guard
 from mace_cache.cli.options import cache_directory_option, json_option
 from mace_cache.cli.output import print_json, print_line, spoken_number, spoken_size
 from mace_cache.cli.place_health import examine_directory
@@ -68,6 +69,7 @@ def _examine(settings: Settings, complaints: list[str], timeout: float) -> Itera
     yield from _tell_settings(settings, complaints)
     if settings.directory is not None:
         yield from _examine_cache(settings, settings.directory)
+    yield from examine_guard(_state_place(settings))
     yield from examine_drivers(timeout)
 
 
@@ -75,11 +77,18 @@ def _examine_cache(settings: Settings, directory: str) -> Iterator[Finding]:
     yield from examine_directory(directory, settings.trust, read_only=settings.read_only)
     trust = settings.trust.with_root() if settings.read_only else settings.trust
     place = Place(directory, (FORMAT_DIRECTORY,), trust)
-    programs, findings = examine_contents(place)
+    programs, findings = examine_contents(place, read_only=settings.read_only)
     counts = StatisticsFile(place).total()
     yield from findings
     yield from examine_room(programs, settings.max_size, counts.evictions)
     yield from examine_leftovers(counts.crashes)
+
+
+def _state_place(settings: Settings) -> Place | None:
+    """Give the directory of the format version, where anything may be written there."""
+    if settings.directory is None or settings.read_only:
+        return None
+    return Place(settings.directory, (FORMAT_DIRECTORY,), settings.trust)
 
 
 def _examine_settings(settings: Settings, complaints: list[str]) -> Iterator[Finding]:

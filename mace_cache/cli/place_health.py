@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mace_cache._trust import Trust
 
-__all__ = ["examine_directory", "examine_file_system"]
+__all__ = ["examine_directory", "examine_file_system", "write_fault"]
 
 _DIRECTORY, _LOCKS, _SPACE = "cache directory", "locks", "space"
 _NETWORK = frozenset({
@@ -106,7 +106,7 @@ def _to_be_made(path: str, *, read_only: bool) -> Finding:
     if read_only:
         return note(_DIRECTORY, f"{path} doesn't exist, and nothing is to be written")
     above = nearest_existing(path)
-    if fault := _write_fault(above):
+    if fault := write_fault(above):
         text = f"{path} can't be made: nothing can be written in {above} ({fault})"
         return problem(_DIRECTORY, text, "name another with MACE_CACHE_DIR")
     owner = os.stat(above).st_uid
@@ -119,7 +119,7 @@ def _to_be_made(path: str, *, read_only: bool) -> Finding:
     return ok(_DIRECTORY, f"{path} doesn't exist yet: the first program that is stored makes it")
 
 
-def _write_fault(directory: str) -> str:
+def write_fault(directory: str) -> str:
     """Write a file, which is gone afterwards, and say what went wrong."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -148,7 +148,7 @@ def _refusal(root: Place, place: Place) -> Finding | None:
 
 
 def _try_to_write(place: Place) -> Iterator[Finding]:
-    if fault := _write_fault(os.fspath(place)):
+    if fault := write_fault(os.fspath(place)):
         text = f"{place} can't be written: {fault}"
         yield problem(_DIRECTORY, text, "make it writable, or set MACE_CACHE_READ_ONLY=1")
         return

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mace_cache._notebook import note_name
+from mace_cache._notes import take_note
 from mace_cache.cli import content_health, doctor
 from mace_cache.cli.entries import load_entry
 from mace_cache.container import encode
@@ -17,6 +22,7 @@ from mace_cache.statistics import Counts, StatisticsFile
 from mace_cache.storage.directory import DirectoryStorageFactory
 from tests.cli.conftest import STORAGE, Store, flip, make_program, run
 from tests.cli.test_doctor import problems
+from tests.helpers import run_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +31,11 @@ if TYPE_CHECKING:
     from mace_cache.cli.entries import Entry, StoredFile
 
 PROGRAM = make_program("add")
-SHARD = f"v1/{STORAGE}/{PROGRAM.key[:2]}"
+STORED = f"v1/{STORAGE}"
+SHARD = f"{STORED}/{PROGRAM.key[:2]}"
 SIZE = len(encode([make_program("program 0")]))
 ENTRY = f"{SHARD}/{PROGRAM.key}.mclp"
+NOTE = note_name(STORAGE, PROGRAM)
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +55,15 @@ def _hard_link(path: Path) -> None:
 
 
 def _fifo(path: Path) -> None:
-    path.unlink()
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
     os.mkfifo(path)
 
 
 def _file(path: Path) -> None:
-    path.rename(path.with_name("elsewhere"))
+    shutil.rmtree(path)
     path.touch()
 
 
@@ -88,6 +99,10 @@ def _others(path: Path) -> None:
         ("files", "v1/statistics.jsonl", _others, "any other user can write to it"),
         ("files", "v1/locks/abc.lock", _others, "any other user can write to it"),
         ("files", f"v1/{STORAGE}.rejections", _fifo, "it is no file"),
+        ("cache directory", STORED, _file, "it is a link or no directory"),
+        ("cache directory", STORED, _fifo, "it is a link or no directory"),
+        ("files", f"v1/guard/{NOTE}", _hard_link, "it has other names (hard links)"),
+        ("files", f"v1/guard/{NOTE}", _others, "any other user can write to it"),
     ],
 )
 def test_what_is_not_used(
@@ -102,7 +117,7 @@ def test_what_is_not_used(
     assert line.startswith(f"{about}: {path}: ")
     assert why in line
     assert any(told in line for told in ("remove it", "mace-cache verify", "chmod o-w")), line
-    assert _loads(store) is (place not in (SHARD, ENTRY))
+    assert _loads(store) is (place not in (STORED, SHARD, ENTRY))
 
 
 def _fill(store: Store) -> None:
@@ -115,6 +130,7 @@ def _fill(store: Store) -> None:
         (store.directory / "v1" / below).mkdir(0o700, parents=True)
     (store.directory / "v1/guard").chmod(0o700)
     (store.directory / "v1/locks/abc.lock").touch(0o600)
+    take_note(place, NOTE, 1).end(1)
 
 
 def _loads(store: Store) -> bool:
@@ -123,6 +139,60 @@ def _loads(store: Store) -> bool:
         return factory.create_storage(STORAGE).find(PROGRAM.key) is not None
     except (OSError, DamagedFileError):
         return False
+
+
+_MODES = {
+    STORED: 0o500,
+    SHARD: 0o500,
+    "v1/locks": 0o500,
+    "v1/guard": 0o500,
+    "v1/guard/proven": 0o500,
+    "v1/usage": 0,
+    "v1/usage.lock": 0,
+    "v1/locks/abc.lock": 0,
+    "v1/statistics.jsonl": 0o400,
+    f"v1/guard/{NOTE}": 0,
+}
+_AS_NOBODY = """
+import json, os, sys
+from pathlib import Path
+import filelock
+from mace_cache.cli.content_health import examine_contents
+from tests.cli.conftest import Store
+from tests.cli.test_content_health import _MODES, _fill
+
+root = Path(sys.argv[1])
+if os.geteuid() == 0:  # who may do everything notices no missing bit
+    os.chown(root, 65534, 65534)
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+store = Store(root)
+_fill(store)
+found = []
+for place, mode in _MODES.items():
+    before = os.stat(root / place).st_mode
+    os.chmod(root / place, mode)
+    for read_only in (False, True):
+        findings = examine_contents(store.factory.place, read_only=read_only)[1]
+        found.append([f"{one.text}: {one.remedy}" for one in findings if one.state == "problem"])
+    os.chmod(root / place, before)
+print(json.dumps(found))
+"""
+
+
+def test_what_the_user_may_not_do() -> None:
+    """Asked as a user whom modes hold up: where nothing can be stored, counted or locked.
+
+    It is no matter where nothing is to be written.
+    """
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:  # pytest's own is closed to others
+        found = json.loads(run_child(_AS_NOBODY, root))
+    assert found[1::2] == [[]] * len(_MODES)
+    for place, lines in zip(_MODES, found[::2], strict=True):
+        (line,) = lines
+        assert line.startswith(f"{root}/{place}: it can't be ")
+        assert "chmod u+rw" in line
 
 
 def test_what_another_user_owns(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

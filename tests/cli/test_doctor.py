@@ -90,7 +90,7 @@ def test_a_healthy_machine(store: Store) -> None:
     about = [finding["about"].partition(" ")[0] for finding in found["findings"]]
     assert about == [
         *("settings", "settings", "cache", "cache", "locks", "file", "space", "programs"),
-        *("PoCL's", "device"),
+        *("guard", "PoCL's", "device"),
     ]
     assert {finding["state"] for finding in found["findings"]} <= {"ok", "note"}
     for finding in found["findings"][:5]:
