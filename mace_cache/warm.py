@@ -68,7 +68,7 @@ def warm_cache(  # noqa: PLR0917 (the order is part of the interface)
             open: a directory, a file or a URL of either.
         jobs: how many processes work at once; one a core that this process may use if None.
         launch: whether kernels are launched; without it, a driver that compiles at the first launch
-            compiles again then.
+            compiles again then, and the crash guard has still to see its first launch.
         progress: whether a progress bar is shown, where there is a terminal.
 
     Returns:

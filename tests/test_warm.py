@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -189,7 +190,7 @@ def test_one_bad_program_fails_alone(warmed: Warmed) -> None:
 
 
 def test_launched_programs_need_no_compiler(warmed: Warmed, tmp_path: Path) -> None:
-    """Not even for the launch; one that was stored without a launch does."""
+    """Not even for the launch; one that was stored without a launch does, and isn't proven."""
     text = json.loads(warmed.manifest.read_text(encoding="utf-8"))
     del text["programs"][0]
     shutil.copy(warmed.manifest.with_name("talk.cl"), tmp_path)
@@ -198,6 +199,9 @@ def test_launched_programs_need_no_compiler(warmed: Warmed, tmp_path: Path) -> N
     assert start_application(warmed.directory, manifest, tmp_path / "one") == [("storage", 0)] * 2
     with ProgramCache(storage_path=tmp_path / "unlaunched") as cache:
         assert warm_cache(manifest, cache=cache, launch=False).exit_code == 0
+    stored = [list(top.rglob("*.mclp")) for top in (warmed.directory, tmp_path / "unlaunched")]
+    proven = [{bool(path.stat().st_mode & stat.S_ISVTX) for path in paths} for paths in stored]
+    assert proven == [{True}, {False}]
     unlaunched = start_application(tmp_path / "unlaunched", manifest, tmp_path / "two")
     assert [origin for origin, _compiled in unlaunched] == ["storage"] * 2
     assert all(compiled > 0 for _origin, compiled in unlaunched)

@@ -26,6 +26,7 @@ __all__ = ["examine_guard"]
 _GUARD = "guard"
 _LARGEST_NOTE = 2  # bytes
 _NOTED = re.compile(rb"([0-9])[LXR]")  # the deaths, and what is going on
+_ADVICE = ", so it isn't used"  # whom to trust: of no use among temporary files
 _PATIENCE = 5.0  # seconds
 
 
@@ -70,7 +71,8 @@ def _fault(place: Place) -> str:
     except NoteBusyError:
         return "locks don't work there"
     except OSError as error:
-        return error.strerror or str(error)
+        why, _, _whom_to_trust = str(error.strerror or error).partition(_ADVICE)
+        return why
 
 
 def _convicted(place: Place) -> Iterator[Finding]:
@@ -91,6 +93,7 @@ def _convicted(place: Place) -> Iterator[Finding]:
             f"processes died while they loaded the binaries of {spoken_number(unclear, 'program')} "
             f"(noted in {place}/{NOTES}), or were just killed: these are built from source until "
             "they have been tried again",
+            "mace-cache clear forgets it",
         )
 
 

@@ -86,6 +86,7 @@ def test_nothing_can_be_noted(
     assert line.startswith(f"guard: nothing can be noted ({home}/mace_cache_state: Not a dir")
     assert f"; {last}: " in line
     assert "so binaries aren't guarded" in line
+    assert "MACE_CACHE_TRUST" not in line, "whom others may trust is no remedy"
     assert 'guard="subprocess"' in line
 
 
