@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["FirstLaunches"]
 
 _MOST = 64  # programs: each holds a file open
-_GRACE = 0.05  # seconds: a result can be there before the driver says that the launch is through
-_POLL_INTERVAL = 0.002  # seconds
+_GRACE = 0.02  # seconds: what is through by then needs no thread that looks
+_AT_EXIT = 1.0  # seconds: there is no thread then
+_POLL_INTERVAL = 0.0005  # seconds
 _LONGEST_INTERVAL = 0.1  # seconds
 _COMPLETE = 0  # CL_COMPLETE; what failed is negative (OpenCL specification, 5.11)
 _NO_LAUNCH = object()  # in the place of an event
@@ -39,6 +40,7 @@ _ours: set[Any] = set()  # what it was wrapped in
 _lock = threading.RLock()  # a signal's handler may flush a cache
 _looking = False  # whether a thread does
 _ends_orderly = False
+_ends = False  # the process does
 
 
 class FirstLaunches:
@@ -76,9 +78,7 @@ class FirstLaunches:
         if self._process != os.getpid():  # it is our parent's
             return True
         self._settled = True
-        until = time.monotonic() + _GRACE
-        while self.are_under_way() and time.monotonic() < until:
-            time.sleep(_POLL_INTERVAL)
+        self._wait(_GRACE)
         return _watched.get(self._program.int_ptr) is not self
 
     def let_go(self) -> None:
@@ -110,8 +110,19 @@ class FirstLaunches:
             self._under_way[name] = _NO_LAUNCH
             self.are_under_way()
             raise
-        _look_soon()
+        # The process may be killed, or end at once, as soon as it has its result.
+        if self._wait(_AT_EXIT if _ends else _GRACE):
+            _look_soon()
         return event
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for what is under way, so long at most; whether something is still."""
+        until = time.monotonic() + seconds
+        while self.are_under_way():
+            if time.monotonic() >= until:
+                return True
+            time.sleep(_POLL_INTERVAL)
+        return False
 
     def are_under_way(self) -> bool:
         """See whether what was launched has run; where it has, the notes come to rest."""
@@ -219,7 +230,7 @@ def _look() -> None:
     interval = _POLL_INTERVAL
     while True:
         time.sleep(interval)
-        interval = min(1.5 * interval, _LONGEST_INTERVAL)
+        interval = min(2 * interval, _LONGEST_INTERVAL)
         with _lock:
             under_way = [one for one in list(_watched.values()) if one.are_under_way()]
             if not under_way or not threading.main_thread().is_alive():
@@ -241,6 +252,8 @@ def _end_orderly() -> None:
 
 def _settle_all() -> None:
     # What isn't proven stays watched: handlers that come after this one may launch it.
+    global _ends  # noqa: PLW0603 (a process ends once)
+    _ends = True
     for launches in list(_watched.values()):
         with suppress(Exception):  # at exit there is nobody to tell
             launches.settle()
@@ -248,9 +261,9 @@ def _settle_all() -> None:
 
 def _forget_in_a_forked_child() -> None:
     # What its parent watches is not launched here: drivers don't survive a fork.
-    global _lock, _ends_orderly, _looking  # noqa: PLW0603 (a thread may have held it)
+    global _lock, _ends_orderly, _ends, _looking  # noqa: PLW0603 (a thread may have held it)
     _lock = threading.RLock()
-    _ends_orderly = _looking = False
+    _ends_orderly = _ends = _looking = False
     _watched.clear()
     _unwrap()
 
