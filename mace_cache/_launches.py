@@ -111,6 +111,8 @@ class FirstLaunches:
             self.are_under_way()
             raise
         # The process may be killed, or end at once, as soon as it has its result.
+        with suppress(cl.Error):
+            event.command_queue.flush()  # some drivers begin with nothing before that
         if self._wait(_AT_EXIT if _ends else _GRACE):
             _look_soon()
         return event
