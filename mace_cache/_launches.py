@@ -229,10 +229,9 @@ def _look_soon() -> None:
 
 def _look() -> None:
     global _looking  # noqa: PLW0603 (as above)
-    interval = _POLL_INTERVAL
+    began = time.monotonic()
     while True:
-        time.sleep(interval)
-        interval = min(2 * interval, _LONGEST_INTERVAL)
+        time.sleep(min(_POLL_INTERVAL + (time.monotonic() - began) / 50, _LONGEST_INTERVAL))
         with _lock:
             under_way = [one for one in list(_watched.values()) if one.are_under_way()]
             if not under_way or not threading.main_thread().is_alive():
