@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["FirstLaunches"]
 
 _MOST = 64  # programs: each holds a file open
-_GRACE = 0.02  # seconds: what is through by then needs no thread that looks
+_GRACE = 0.02  # seconds: a result can be there before the driver says that the launch is through
+_PATIENCE = 0.5  # seconds: what is through by then needs no thread that looks
+_MOST_PATIENCE = 3.0  # seconds in all
 _AT_EXIT = 1.0  # seconds: there is no thread then
 _POLL_INTERVAL = 0.0005  # seconds
 _LONGEST_INTERVAL = 0.1  # seconds
@@ -41,6 +43,7 @@ _lock = threading.RLock()  # a signal's handler may flush a cache
 _looking = False  # whether a thread does
 _ends_orderly = False
 _ends = False  # the process does
+_waited = 0.0  # seconds
 
 
 class FirstLaunches:
@@ -113,18 +116,20 @@ class FirstLaunches:
         # The process may be killed, or end at once, as soon as it has its result.
         with suppress(cl.Error):
             event.command_queue.flush()  # some drivers begin with nothing before that
-        if self._wait(_AT_EXIT if _ends else _GRACE):
+        if self._wait(_AT_EXIT if _ends else _spend(_PATIENCE)):
             _look_soon()
         return event
 
     def _wait(self, seconds: float) -> bool:
         """Wait for what is under way, so long at most; whether something is still."""
-        until = time.monotonic() + seconds
-        while self.are_under_way():
-            if time.monotonic() >= until:
-                return True
+        global _waited  # noqa: PLW0603 (of one process)
+        began = time.monotonic()
+        while under_way := self.are_under_way():
+            if time.monotonic() - began >= seconds:
+                break
             time.sleep(_POLL_INTERVAL)
-        return False
+        _waited += time.monotonic() - began
+        return under_way
 
     def are_under_way(self) -> bool:
         """See whether what was launched has run; where it has, the notes come to rest."""
@@ -153,6 +158,11 @@ class FirstLaunches:
             if not _watched:
                 _unwrap()
             return True
+
+
+def _spend(seconds: float) -> float:
+    """Give how long a launch may be held up, of what all may together."""
+    return min(seconds, max(_MOST_PATIENCE - _waited, 0.0))
 
 
 def _is_through(event: cl.Event | object | None) -> bool:
