@@ -116,7 +116,7 @@ class FirstLaunches:
         # The process may be killed, or end at once, as soon as it has its result.
         with suppress(cl.Error):
             event.command_queue.flush()  # some drivers begin with nothing before that
-        if self._wait(_AT_EXIT if _ends else _spend(_PATIENCE)):
+        if self._wait(_AT_EXIT if _ends else _patience(_PATIENCE)):
             _look_soon()
         return event
 
@@ -160,7 +160,7 @@ class FirstLaunches:
             return True
 
 
-def _spend(seconds: float) -> float:
+def _patience(seconds: float) -> float:
     """Give how long a launch may be held up, of what all may together."""
     return min(seconds, max(_MOST_PATIENCE - _waited, 0.0))
 
