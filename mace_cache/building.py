@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import BinaryRejectedError, MaceCacheError
-from mace_cache.explanation import Origin
+from mace_cache.explanation import Origin, Outcome
 from mace_cache.keeping import Missing
 from mace_cache.loading import Reading, load, read
-from mace_cache.records import hand_out, make_explanation
+from mace_cache.records import explain_built, explain_found, hand_out, record_of
 from mace_cache.request import WantedProgram, identify
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from mace_cache.request import BuildRequest
     from mace_cache.resident import ResidentProgram, ResidentPrograms
     from mace_cache.tiers import Tiers
+    from mace_cache.tracing import Tracer
     from mace_cache.unwritten import Unwritten
+
+    FromSource = Callable[[BuildRequest], tuple[cl.Program, float]]
 
 __all__ = ["Builder"]
 
@@ -55,6 +58,7 @@ class Builder:
         keeper: keeps what is built.
         flights: lets one build what many want.
         make_tiers: makes the tiers of a fingerprint.
+        tracer: prints a line for every build, or None.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Builder:
         keeper: Keeper,
         flights: Flights,
         make_tiers: Callable[[DeviceFingerprint], Tiers],
+        tracer: Tracer | None = None,
     ) -> None:
         self._disabled_by = disabled_by
         self._recached_by = recached_by
@@ -75,16 +80,24 @@ class Builder:
         self._keeper = keeper
         self._flights = flights
         self._make_tiers = make_tiers
+        self.tracer = tracer
         self._lock = threading.Lock()
 
-    def build(self, request: BuildRequest) -> cl.Program:
+    def build(self, request: BuildRequest, from_source: FromSource | None = None) -> cl.Program:
         """Give the built program of a request.
+
+        Args:
+            request: what is asked for.
+            from_source: what builds it from its source, and gives it with the seconds that took;
+                as pyopencl does if None.
 
         Raises:
             pyopencl.Error: the source doesn't build.
         """
         answer = self.load(self.look_up(request))
-        return self.build_from_source(request, answer) if isinstance(answer, Missing) else answer
+        if isinstance(answer, Missing):
+            return self.build_from_source(request, answer, from_source)
+        return answer
 
     def look_up(self, request: BuildRequest) -> cl.Program | Reading | Missing:
         """Find a program and read it, without a call that compiles or loads.
@@ -98,15 +111,22 @@ class Builder:
         """Have the driver load what `look_up` has read; anything else is the answer already."""
         return _or_missing(self._load, found) if isinstance(found, Reading) else found
 
-    def build_from_source(self, request: BuildRequest, missing: Missing) -> cl.Program:
+    def build_from_source(
+        self, request: BuildRequest, missing: Missing, from_source: FromSource | None = None
+    ) -> cl.Program:
         """Build a program that was missing, unless somebody else has built it in the meantime.
+
+        Args:
+            request: what is asked for.
+            missing: why it has to be built.
+            from_source: as for `build`.
 
         Raises:
             pyopencl.Error: the source doesn't build.
         """
         wanted = missing.wanted
         if wanted is None:
-            return self._build(request, missing)
+            return self._build(request, missing, from_source)
         flight = self._flights.join(wanted)
         try:
             if flight.waited or self._is_there_now(wanted):
@@ -115,7 +135,7 @@ class Builder:
                     flight.land()
                     return answer
                 missing = answer
-            program = self._build(request, missing)
+            program = self._build(request, missing, from_source)
         except BaseException:
             flight.land()
             raise
@@ -127,18 +147,31 @@ class Builder:
         in_memory = self._resident.find(wanted.identified.identity) is not None
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
 
-    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
+    def _build(
+        self, request: BuildRequest, missing: Missing, from_source: FromSource | None
+    ) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
-        program, seconds = opencl.build_from_source(
+        try:
+            program, seconds = (from_source or self._build_plainly)(request)
+        except Exception:
+            if self.tracer is not None:
+                reason = f"{missing.reason}, and its source doesn't build"
+                self.tracer.tell(explain_built(request, reason, missing.outcome, missing.key))
+            raise
+        resident, reason = self._keeper.keep_built(program, seconds, missing)
+        explanation = explain_built(request, reason, missing.outcome, missing.key)
+        missed = self._keeper.note_missed(program, explanation, missing)
+        if self.tracer is not None:
+            self.tracer.tell(explanation, missed)
+        return hand_out(program, explanation, resident)
+
+    def _build_plainly(self, request: BuildRequest) -> tuple[cl.Program, float]:
+        return opencl.build_from_source(
             request.context,
             request.source,
             request.options,
             request.devices,
             uncached=not self._disabled_by,
-        )
-        resident, reason = self._keeper.keep_built(program, seconds, missing)
-        return hand_out(
-            program, make_explanation(request, Origin.SOURCE, reason, resident), resident
         )
 
     def retry(
@@ -156,7 +189,8 @@ class Builder:
             request.context, request.source, request.options, request.devices
         )
         reason = f"the step failed with {suspicion} with the stored binary"
-        hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
+        key = wanted.source.key
+        hand_out(program, explain_built(request, reason, Outcome.REBUILD, key), None)
         result = step(program)
         rejection = BinaryRejectedError(suspicion, "the execution step")
         for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
@@ -171,7 +205,9 @@ class Builder:
         resident = self._resident.find(identified.identity)
         if resident is not None and resident.wanted.is_current():
             self._unwritten.counts.memory_hits += 1
-            explanation = make_explanation(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            explanation = explain_found(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            if self.tracer is not None:
+                self.tracer.tell(explanation)
             return hand_out(opencl.share(resident.program), explanation, resident)
         described = identified.describe()
         fingerprints = dict.fromkeys(identified.fingerprints)
@@ -185,7 +221,10 @@ class Builder:
         loading = load(reading)
         if loading.program is None:
             return Missing(self._recached_by or loading.reason, wanted, loading.rejected)
-        return self._keeper.keep_loaded(loading.program, loading, wanted)
+        program = self._keeper.keep_loaded(loading.program, loading, wanted)
+        if self.tracer is not None:
+            self.tracer.tell(record_of(program).explanation)
+        return program
 
     def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
         with self._lock:

@@ -55,6 +55,7 @@ class Settings(NamedTuple):
         record: the record directory of a rehearsal, or None where there is none.
         record_only: whether a rehearsal's programs are kept in the record directory only.
         trust: who may own what is kept on disk, or write to it, beside this user.
+        trace: whether a line is printed for every build.
     """
 
     directory: str | None
@@ -66,6 +67,7 @@ class Settings(NamedTuple):
     record: str | None = None
     record_only: bool = False
     trust: Trust = OWN_ONLY
+    trace: bool = False
 
     @property
     def rebuilding(self) -> str:
@@ -110,6 +112,7 @@ def read_settings(
         trust=_variable("MACE_CACHE_TRUST", parse_trust, OWN_ONLY)
         if trust is None
         else parse_trust(trust, "trust"),
+        trace=_variable("MACE_CACHE_TRACE", parse_boolean, False),
     )
 
 

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 FLOORS = {
     "values and the machine": """
         errors explanation program _report _trust _directories _filesystem _locking _mounts config
-        _notes _warm_process _notebook statistics rejections
+        _notes _warm_process _notebook statistics missed rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
@@ -37,7 +37,11 @@ FLOORS = {
         harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
+        nearest tracing
         building background _source_worker _helping _crew _misses many cache
+    """,
+    "unmodified programs": """
+        _program_parts hooked dropin
     """,
     "kernels and install time": """
         manifest library
