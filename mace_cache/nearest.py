@@ -145,9 +145,17 @@ def _spoken(name: str, now: str, then: str) -> str:
         return f"the {name}"
     if name.startswith(("header ", "directory ")):  # digests and places say nothing to a person
         return name
+    if name == "options":
+        now, then = _without(now, then), _without(then, now)
+        if not (now or then):
+            return "the order of the options"
     if name.startswith("environment "):
         name = name.replace("environment ", "environment variable ", 1)
     return f"{name.removeprefix('device ')} ({_short(then)} before, {_short(now)} now)"
+
+
+def _without(options: str, others: str) -> str:
+    return " ".join(option for option in options.split() if option not in others.split())
 
 
 def _short(value: str) -> str:

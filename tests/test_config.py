@@ -41,6 +41,7 @@ VARIABLES = [
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0.25", 0.25),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0", 0.0),
     ("MACE_CACHE_TRUST", "trust", OWN_ONLY, "uid:7", Trust(owners=frozenset({7}))),
+    ("MACE_CACHE_TRACE", "trace", False, "1", True),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
 ]
 

@@ -41,7 +41,7 @@ FLOORS = {
         building background _source_worker _helping _crew _misses many cache
     """,
     "unmodified programs": """
-        _program_parts hooked dropin
+        _program_parts hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
         manifest library
@@ -52,15 +52,16 @@ FLOORS = {
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
         cli.findings cli.place_health cli.driver_probe cli.driver_health
-        cli.devices cli.doctor cli.inspect cli.maintenance cli.programs cli.record cli.warm
+        cli.devices cli.doctor cli.explain_miss cli.hook cli.inspect cli.maintenance
+        cli.programs cli.record cli.run cli.warm
         cli.application __main__
     """,
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms.split()]
 
-# The two exceptions: the command's entry point looks for the extra before it imports what needs it,
-# and the command says which version it is.
-UPWARD = {"cli": {"cli.application"}, "cli.application": {""}}
+# The exceptions: the command's entry point looks for the extra before it imports what needs it, the
+# command says which version it is, and what starts in any program goes through the front door.
+UPWARD = {"cli": {"cli.application"}, "cli.application": {""}, "_on_import": {""}}
 
 NEVER_AT_IMPORT = {"filelock", "platformdirs", "rich", "click", "multiprocessing"}
 ABOVE_THE_DRIVER = {"cl", "pyopencl"}

@@ -9,7 +9,18 @@ import sys
 import click
 
 import mace_cache
-from mace_cache.cli import devices, doctor, inspect, maintenance, programs, record, warm
+from mace_cache.cli import (
+    devices,
+    doctor,
+    explain_miss,
+    hook,
+    inspect,
+    maintenance,
+    programs,
+    record,
+    warm,
+)
+from mace_cache.cli import run as running
 from mace_cache.cli.output import complain
 from mace_cache.errors import ConfigurationError, MaceCacheError
 
@@ -32,12 +43,15 @@ for _command in (
     devices.devices,
     warm.warm,
     record.record,
+    running.run,
+    hook.hook,
     programs.list_programs,
     programs.show,
     programs.verify,
     maintenance.stats,
     maintenance.clear,
     maintenance.gc,
+    explain_miss.explain_miss,
     inspect.inspect,
     doctor.doctor,
 ):
