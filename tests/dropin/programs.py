@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ import pytest
 from mace_cache.statistics import StatisticsFile
 from tests.dropin.functions import FUNCTIONS
 from tests.helpers import REPOSITORY, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 PROGRAM = Path(__file__).with_name("functions.py")
 RANKS = 8
@@ -68,6 +71,14 @@ print(wrong, run(int(sys.argv[1])) - before)
 """
 
 
+def batched(names: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Give names in groups: what one process of PoCL has compiled is stored within a minute."""
+    left = list(names)
+    while left:
+        yield tuple(left[:size])
+        del left[:size]
+
+
 def environment(tmp_path: Path, own: str, **changes: str) -> dict[str, str]:
     """What a program starts with: an empty cache of the driver's own, and a line for each build."""
     (tmp_path / own).mkdir()
@@ -110,15 +121,16 @@ def assert_same(results: Path, expected: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [*batched(FUNCTIONS, 3)], ids="+".join)
+def test_every_function(names: tuple[str, ...], tmp_path: Path) -> None:
     """The same results without the cache, with an empty one, and with what that has stored."""
     plain, cold, warm = (tmp_path / f"{name}.npz" for name in ("plain", "cold", "warm"))
-    assert not finish(start(plain, hooked=False, **environment(tmp_path, "a")))
-    built = finish(start(cold, hooked=True, **environment(tmp_path, "b")))
-    loaded = finish(start(warm, hooked=True, **environment(tmp_path, "c")))
+    assert not finish(start(plain, *names, hooked=False, **environment(tmp_path, "a")))
+    built = finish(start(cold, *names, hooked=True, **environment(tmp_path, "b")))
+    loaded = finish(start(warm, *names, hooked=True, **environment(tmp_path, "c")))
     assert_same(cold, plain)
     assert_same(warm, plain)
-    assert built["miss"] > len(FUNCTIONS)
+    assert built["miss"]
     assert set(built) <= {"miss", "hit"}
     assert loaded == {"hit": built.total()}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
+import struct
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +17,23 @@ import pyopencl as cl
 import pytest
 
 import mace_cache
-from mace_cache import Origin, Outcome, ProgramCache, dropin, hooked, opencl
+from mace_cache import (
+    Origin,
+    Outcome,
+    ProgramCache,
+    _fetching,
+    _program_parts,
+    dropin,
+    hooked,
+    opencl,
+)
 from mace_cache._report import forget_reported
 from tests.helpers import (
     FakeFactory,
     FaultyStorage,
     entries,
     make_source,
+    read_entry,
     refuse_loads,
     run_child,
     scale,
@@ -687,3 +699,75 @@ def test_the_seam_of_our_own_builds_is_marked() -> None:
     assert not hasattr(cl.Program.build, "replaced")
     assert "replaced" in inspect.getsource(opencl.build_from_source)
     assert dropin._REPLACEMENTS.keys() <= PLAIN.keys()
+
+
+# SPIR-V: PyPI's PoCL takes none, so that a program of OpenCL C stands for what would be made of it
+
+IL = struct.pack("<5I", 0x07230203, 0x10000, 0, 9, 0)
+CAPABILITY = struct.pack("<2I", 2 << 16 | 17, 4)
+SPECIALIZED = struct.pack("<4I", 4 << 16 | 71, 5, 1, 7)
+BUILT_IN = struct.pack("<4I", 4 << 16 | 71, 5, 11, 28)
+FUNCTION = struct.pack("<5I", 5 << 16 | 54, 1, 2, 0, 3)
+
+
+@pytest.fixture
+def make_il(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], cl.Program]:
+    """Makes a program as pyopencl does of SPIR-V; its driver says of each which IL that was."""
+    given: dict[int, bytes] = {}
+
+    def make(il: bytes) -> cl.Program:
+        program = cl.Program(context, SOURCE)
+        held = vars(program)
+        held["_prg"] = cl._cl._Program(context, SOURCE)
+        del held["_source"], held["_build_duration_info"]
+        given[program.int_ptr] = il
+        return program
+
+    monkeypatch.setattr(_program_parts, "fetch_il", lambda program: given.get(program.int_ptr, b""))
+    return make
+
+
+def test_il(make_il: Callable[[bytes], cl.Program], cache_directory: Path) -> None:
+    """It is cached by its IL, and answers for source and IL as before it was loaded."""
+    il = IL + CAPABILITY + BUILT_IN + FUNCTION
+    for expected in (Outcome.MISS, Outcome.HIT):
+        with mace_cache.installed():
+            program = make_il(il)
+            assert program.build() is program
+            assert outcome(program) is expected
+            assert scale(program) == 2
+            assert (program.source, program.il) == (SOURCE, "")
+    with mace_cache.installed():
+        assert outcome(make_il(il + FUNCTION).build()) is Outcome.MISS
+    stored = [read_entry(path).components[0] for path in entries(cache_directory)]
+    assert ("IL", sha256(il).hexdigest()) in stored
+    assert len(stored) == 2
+
+
+@pytest.mark.parametrize(
+    "il",
+    [
+        IL + SPECIALIZED,
+        IL + CAPABILITY + BUILT_IN + SPECIALIZED + FUNCTION,
+        IL[3::-1] + IL[4:],
+        IL + struct.pack("<I", 71) + SPECIALIZED,
+    ],
+)
+def test_il_that_can_be_specialized(make_il: Callable[[bytes], cl.Program], il: bytes) -> None:
+    """Nobody can be asked for the values that it was given; nor is the other byte order read."""
+    with mace_cache.installed():
+        program = make_il(il).build()
+    assert "can be specialized" in mace_cache.explain(program).reason
+    assert scale(program) == 2
+
+
+def test_il_of_whatever_form(make_il: Callable[[bytes], cl.Program]) -> None:
+    """Cut short or senseless, it is the driver's business."""
+    for il in (IL, IL[:4], IL + b"\xff" * 7, IL + b"\0" * 16):
+        with mace_cache.installed():
+            assert scale(make_il(il).build()) == 2
+
+
+def test_a_driver_is_asked_for_il(context: cl.Context) -> None:
+    """One that knows of none says nothing."""
+    assert _fetching.fetch_il(build(context)) == b""
