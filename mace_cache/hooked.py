@@ -81,12 +81,12 @@ class Hooked:
         if cache_dir is None and source is not None:
             cache_dir = getattr(context_of(program), "cache_dir", None)
         why = cache.disabled_by or _reason_to_pass(cache_dir) or why
-        if why or source is None:
+        at = cache if why or cache_dir is None else self._cache_at(cache_dir)
+        if why or source is None or at is None:
+            why = why or "its cache_dir can't be used"
             return _pass(build, program, (options, devices, cache_dir), cache, why)
-        if cache_dir is not None:
-            cache = self._cache_at(os.path.abspath(cache_dir))
         request = make_request(context_of(program), source, options, devices)
-        return _build(build, program, request, cache)
+        return _build(build, program, request, at)
 
     def close(self) -> None:
         """Close the caches that were opened here."""
@@ -110,9 +110,14 @@ class Hooked:
                     )
             return self._cache
 
-    def _cache_at(self, path: str) -> ProgramCache:
+    def _cache_at(self, place: str | os.PathLike[str]) -> ProgramCache | None:
+        path = os.path.abspath(place)
         with self._lock:
-            cache = self._at.pop(path, None) or _open_cache(path)
+            try:
+                cache = self._at.pop(path, None) or _open_cache(path)
+            except Exception as error:  # noqa: BLE001 (as above)
+                warn_once(logger, "open", "no cache can be opened in %s (%r)", path, error)
+                return None
             self._at[path] = cache
             if len(self._at) > _MOST_PLACES:
                 self._at.popitem(last=False)  # it is finished when nobody builds with it any more

@@ -77,6 +77,16 @@ def test_a_directory_of_its_own(application: Path, tmp_path: Path, cache_directo
     assert not entries(cache_directory)
 
 
+def test_a_rehearsal(application: Path, tmp_path: Path, cache_directory: Path) -> None:
+    """``record`` runs it as any command, and what it builds lies in the bundle."""
+    python = (sys.executable, "-m", "mace_cache")
+    record = (*python, "record", "--output", tmp_path / "app.mclp", "--")
+    _output, errors = start(*record, *python, "run", "app.py", cwd=application, code=3)
+    assert "recorded 1 program" in errors
+    assert (tmp_path / "app.mclp").exists()
+    assert not entries(cache_directory)
+
+
 def test_an_application_that_isnt_there(tmp_path: Path) -> None:
     """Python says so, as it does without us."""
     _output, errors = start_run("nothing.py", cwd=tmp_path, code=2)

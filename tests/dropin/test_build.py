@@ -594,6 +594,24 @@ def test_arguments_that_are_wrong(context: cl.Context) -> None:
         assert str(caught.value) == str(plain.value)
 
 
+def test_a_cache_dir_that_cant_be_used(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever stands in the way there, the program is built."""
+    (tmp_path / "file").write_text("in the way")
+    with mace_cache.installed():
+        for place in (tmp_path / "file", "zero\0byte", "/proc/nothing/here"):
+            assert scale(build(context, None, None, place)) == 2
+        build(context)
+
+        def refuse(_path: str) -> ProgramCache:
+            raise OSError(5, "broken")
+
+        monkeypatch.setattr(hooked, "_open_cache", refuse)
+        program = build(context, None, None, tmp_path / "other")
+        assert mace_cache.explain(program).reason == "its cache_dir can't be used"
+
+
 @pytest.mark.parametrize("method", ["load", "find", "insert", "flush"])
 def test_a_broken_storage(context: cl.Context, method: str) -> None:
     """Whatever is wrong with the cache, the program is built."""
