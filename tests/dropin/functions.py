@@ -1,7 +1,7 @@
 """Every public function of pyopencl that builds a program internally, on tiny data.
 
-``python functions.py RESULTS [NAME...]`` runs them in this order and writes their results; what the
-environment says of a cache, and whether one is installed, is the caller's.
+``python functions.py PLATFORM RESULTS [NAME...]`` runs them in this order and writes their results;
+what the environment says of a cache, and whether one is installed, is the caller's.
 """
 
 from __future__ import annotations
@@ -350,13 +350,14 @@ def run(names: Sequence[str], device: cl.Device) -> dict[str, Results]:
     return {name: FUNCTIONS[name](queue) for name in names or FUNCTIONS}
 
 
-def main(path: str, names: Sequence[str]) -> None:
+def main(platform: str, path: str, names: Sequence[str]) -> None:
     """Write results to a file of numpy's, an array each."""
-    device = cl.get_platforms()[0].get_devices()[0]
+    (chosen,) = [one for one in cl.get_platforms() if one.name == platform]
+    device = chosen.get_devices()[0]
     results = run(names, device)
     arrays = {f"{name}-{n}": array for name in results for n, array in enumerate(results[name])}
     np.savez(path, **arrays)  # type: ignore[arg-type] # any name will do
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mace_cache import Explanation
     from mace_cache.missed import Missed
 
-QUICK = ("arithmetic", "elementwise_kernel", "reduction_kernel", "structures")
+QUICK = ("arithmetic", "elementwise_kernel", "structures")
 
 
 class Recorder:
