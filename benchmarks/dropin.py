@@ -52,7 +52,7 @@ def measure(platform: int, rounds: int, programs: int) -> dict[str, Any]:
 
 
 def _of_programs(taken: Sequence[dict[str, dict[str, float]]], programs: int) -> dict[str, float]:
-    """Compare each program with itself: their loads take from one to many milliseconds."""
+    """Compare each program with itself: their files are of different sizes."""
     medians = [
         {
             way: statistics.median(one[way][str(n)] for one in taken if str(n) in one[way])
