@@ -18,9 +18,11 @@ from mace_cache import _driver_family as _driver_family  # it notes the environm
 
 if TYPE_CHECKING:
     from mace_cache.cache import ProgramCache
+    from mace_cache.dropin import install, installed, uninstall
     from mace_cache.errors import MaceCacheError
-    from mace_cache.explanation import Explanation, Origin
+    from mace_cache.explanation import Explanation, Origin, Outcome
     from mace_cache.program import CompiledProgram
+    from mace_cache.records import explain
     from mace_cache.request import ProgramRequest
     from mace_cache.reuse import ReusePolicy
     from mace_cache.storage.base import KVStorage, KVStorageFactory
@@ -47,11 +49,16 @@ __all__ = [
     "MemoryStorage",
     "MemoryStorageFactory",
     "Origin",
+    "Outcome",
     "ProgramCache",
     "ProgramRequest",
     "ReadOnlyByteStreamStorage",
     "ReusePolicy",
     "WarmReport",
+    "explain",
+    "install",
+    "installed",
+    "uninstall",
     "warm_cache",
 ]
 
@@ -69,11 +76,16 @@ _ON_FIRST_USE = {
     "MemoryStorage": "mace_cache.storage.memory",
     "MemoryStorageFactory": "mace_cache.storage.memory",
     "Origin": "mace_cache.explanation",
+    "Outcome": "mace_cache.explanation",
     "ProgramCache": "mace_cache.cache",
     "ProgramRequest": "mace_cache.request",
     "ReadOnlyByteStreamStorage": "mace_cache.storage.bytestream",
     "ReusePolicy": "mace_cache.reuse",
     "WarmReport": "mace_cache.warm",
+    "explain": "mace_cache.records",
+    "install": "mace_cache.dropin",
+    "installed": "mace_cache.dropin",
+    "uninstall": "mace_cache.dropin",
     "warm_cache": "mace_cache.warm",
 }
 

@@ -1,4 +1,4 @@
-"""Fetching a program's binaries while other threads run.
+"""Fetching a program's binaries while other threads run; and its IL.
 
 Some drivers compile when they are asked for a binary, for seconds. pyopencl holds the interpreter
 for all that time; the same call through `ctypes` doesn't (OpenCL specification, 5.8.7,
@@ -20,7 +20,7 @@ from pyopencl import _cl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["driver_loader", "fetch_all_binaries"]
+__all__ = ["driver_loader", "fetch_all_binaries", "fetch_il"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _DESCRIPTORS_OF_COMPILER = 16  # PoCL and the linker that it runs were seen to n
 _SUCCESS = 0
 _BINARY_SIZES = 0x1165  # CL_PROGRAM_BINARY_SIZES, cl.h
 _BINARIES = 0x1166  # CL_PROGRAM_BINARIES, cl.h
+_IL = 0x1169  # CL_PROGRAM_IL, cl.h
 
 
 def driver_loader() -> str:
@@ -54,6 +55,22 @@ def fetch_all_binaries(program: cl.Program) -> list[bytes]:
     if binaries is None:
         binaries = program.get_info(cl.program_info.BINARIES)  # type: ignore[assignment] # pyopencl states object
     return binaries  # type: ignore[return-value] # as above
+
+
+def fetch_il(program: cl.Program) -> bytes:
+    """Give the SPIR-V that a program was made of; nothing for another program.
+
+    pyopencl itself takes it for text.
+    """
+    ask = _get_program_info()
+    if ask is None:
+        return b""
+    size = ctypes.c_size_t()
+    if ask(program.int_ptr, _IL, 0, None, ctypes.byref(size)) != _SUCCESS or not size.value:
+        return b""
+    il = ctypes.create_string_buffer(size.value)
+    fetched = ask(program.int_ptr, _IL, size.value, il, None) == _SUCCESS
+    return il.raw if fetched else b""
 
 
 def _check_descriptors() -> None:

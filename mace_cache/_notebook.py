@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import stat
 from contextlib import suppress
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._directories import Place
 from mace_cache._filesystem import tolerant_unlink
-from mace_cache._notes import MARKS, NOTES, Note, keep_within_bounds, take_note
+from mace_cache._notes import MARKS, NAME, NOTES, Note, keep_within_bounds, take_note
 from mace_cache.config import user_cache_directory
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ Answer = TypeVar("Answer")
 _STATE = "mace_cache_state"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN_OF_STORAGE = 16  # digits
-_NAME = re.compile(r"[0-9a-f]{80}(\.[0-9a-f]{32})?")
 
 
 class ProvenError(Exception):
@@ -130,7 +128,7 @@ def forget_notes(place: Place, storage: str | None = None) -> None:
     for below in ([NOTES], [NOTES, MARKS]):
         with suppress(OSError), place.open(*below) as directory:
             for name in os.listdir(directory):
-                if name.startswith(prefix) and _NAME.fullmatch(name):
+                if name.startswith(prefix) and NAME.fullmatch(name):
                     tolerant_unlink(name, directory)
 
 

@@ -15,11 +15,12 @@ import fcntl
 import os
 import re
 import stat
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import tolerant_unlink
+from mace_cache._filesystem import tolerant_unlink, unlink_own_file
 from mace_cache._trust import check_own
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "CONVICTED",
     "MARKS",
     "MOST_DEATHS",
+    "NAME",
     "NOTES",
     "UNCLEAR",
     "Note",
@@ -45,6 +47,7 @@ CONVICTED = 9
 
 NOTES = "guard"
 MARKS = "proven"
+NAME = re.compile(r"[0-9a-f]{80}(\.[0-9a-f]{32})?")  # of a note or mark
 _ENDED = -1  # instead of a descriptor
 _MOST = 4096  # files in a directory
 _POLL_INTERVAL = 0.005  # seconds
@@ -53,6 +56,7 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CONTENT = re.compile(rb"([0-9])([LXR])")
 _LONGEST = 3  # so that what is longer is seen to be
 
+_lock_of_all = threading.RLock()  # so that nobody writes where another thread has just let go
 _held: dict[int, Note | None] = {}  # by descriptor; none where it isn't locked yet
 
 
@@ -80,7 +84,9 @@ class Note:
         self._name = name
         self._descriptor = descriptor
         deaths, state = _parse(os.pread(descriptor, _LONGEST, 0))
-        self.deaths = {"L": UNCLEAR, "X": min(deaths + 1, MOST_DEATHS)}.get(state, deaths)
+        once_more = min(deaths + 1, MOST_DEATHS)
+        at_load = once_more if deaths else UNCLEAR
+        self.deaths = {"L": at_load, "X": once_more}.get(state, deaths)
         self.died = {"L": "loading", "X": "launching"}.get(state, "")
         self.in_use = False
         self._watching = False
@@ -121,27 +127,24 @@ class Note:
         """What it is about took a process down: it isn't to be tried again."""
         self.deaths = CONVICTED
 
-    def acquit(self) -> None:
-        """What it is about was not what a process died of."""
-        self.deaths = 0
-
     def end(self, deaths: int = 0) -> None:
         """Let go of the note: it stays only where deaths are to be remembered."""
-        self.deaths = deaths
-        if not self._is_held():  # it is our parent's, or ended already
-            return
-        self._try_to_write("R")  # where it can't be removed, it shows at least that nobody died
-        if not deaths:
-            with suppress(OSError), self._place.open(NOTES) as directory:
-                tolerant_unlink(self._name, directory)
-        _close(self._descriptor)
-        self._descriptor = _ENDED
+        with _lock_of_all:
+            self.deaths = deaths
+            if not self._is_held():  # it is our parent's, or ended already
+                return
+            self._try_to_write("R")  # where it can't be removed, it shows at least that nobody died
+            if not deaths:
+                with suppress(OSError), self._place.open(NOTES) as directory:
+                    tolerant_unlink(self._name, directory)
+            _close(self._descriptor)
+            self._descriptor = _ENDED
 
     def add_watched(self) -> None:
         """Take over the notes of processes that died after they had loaded it."""
         with self._place.open(NOTES) as directory:
             names = os.listdir(directory)
-            keep_within_bounds([name for name in names if name != MARKS], directory)
+            keep_within_bounds(names, directory)
             for name in [name for name in names if name.startswith(self._name + ".")]:
                 note = _lock(self._place, directory, name)
                 if note is None:
@@ -155,8 +158,8 @@ class Note:
         return _held.get(self._descriptor) is self
 
     def _try_to_write(self, state: str) -> None:
-        if self._is_held():
-            with suppress(OSError):  # it would be found as if nothing had begun
+        with _lock_of_all, suppress(OSError):  # it would be found as if nothing had begun
+            if self._is_held():
                 self._write(state)
 
     def _write(self, state: str) -> None:
@@ -200,8 +203,9 @@ def keep_within_bounds(names: list[str], directory: int) -> None:
         names: the files' names.
         directory: the open directory that they are in.
     """
-    if len(names) > _MOST:
-        tolerant_unlink(min(names, key=lambda name: _modified(name, directory)), directory)
+    own = [name for name in names if NAME.fullmatch(name)]
+    if len(own) > _MOST:
+        unlink_own_file(min(own, key=lambda name: _modified(name, directory)), directory)
 
 
 def _modified(name: str, directory: int) -> float:
@@ -257,6 +261,8 @@ def _parse(content: bytes) -> tuple[int, str]:
 
 def _let_go_in_a_forked_child() -> None:
     # The lock is the parent's, and would outlive it with our copy of the descriptor.
+    global _lock_of_all  # noqa: PLW0603 (a thread may have held it)
+    _lock_of_all = threading.RLock()
     for descriptor in _held:
         with suppress(OSError):  # a thread was just closing it
             os.close(descriptor)

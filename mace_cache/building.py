@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import BinaryRejectedError, MaceCacheError
-from mace_cache.explanation import Origin
+from mace_cache.explanation import Origin, Outcome
 from mace_cache.keeping import Missing
 from mace_cache.loading import Reading, load, read
-from mace_cache.records import hand_out, make_explanation
+from mace_cache.records import explain_built, explain_found, hand_out, record_of
 from mace_cache.request import WantedProgram, identify
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mace_cache.request import BuildRequest
     from mace_cache.resident import ResidentProgram, ResidentPrograms
     from mace_cache.tiers import Tiers
+    from mace_cache.tracing import Tracer
     from mace_cache.unwritten import Unwritten
+
+    FromSource = Callable[[BuildRequest], tuple[cl.Program, float]]
 
 __all__ = ["Builder"]
 
@@ -56,6 +59,7 @@ class Builder:
         keeper: keeps what is built.
         flights: lets one build what many want.
         make_tiers: makes the tiers of a fingerprint.
+        tracer: prints a line for every build, or None.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Builder:
         keeper: Keeper,
         flights: Flights,
         make_tiers: Callable[[DeviceFingerprint], Tiers],
+        tracer: Tracer | None = None,
     ) -> None:
         self._disabled_by = disabled_by
         self._recached_by = recached_by
@@ -76,16 +81,24 @@ class Builder:
         self._keeper = keeper
         self._flights = flights
         self._make_tiers = make_tiers
+        self.tracer = tracer
         self._lock = threading.Lock()
 
-    def build(self, request: BuildRequest) -> cl.Program:
+    def build(self, request: BuildRequest, from_source: FromSource | None = None) -> cl.Program:
         """Give the built program of a request.
+
+        Args:
+            request: what is asked for.
+            from_source: what builds it from its source, and gives it with the seconds that took;
+                as pyopencl does if None.
 
         Raises:
             pyopencl.Error: the source doesn't build.
         """
         answer = self.load(self.look_up(request))
-        return self.build_from_source(request, answer) if isinstance(answer, Missing) else answer
+        if isinstance(answer, Missing):
+            return self.build_from_source(request, answer, from_source)
+        return answer
 
     def look_up(self, request: BuildRequest) -> cl.Program | Reading | Missing:
         """Find a program and read it, without a call that compiles or loads.
@@ -99,15 +112,22 @@ class Builder:
         """Have the driver load what `look_up` has read; anything else is the answer already."""
         return _or_missing(self._load, found) if isinstance(found, Reading) else found
 
-    def build_from_source(self, request: BuildRequest, missing: Missing) -> cl.Program:
+    def build_from_source(
+        self, request: BuildRequest, missing: Missing, from_source: FromSource | None = None
+    ) -> cl.Program:
         """Build a program that was missing, unless somebody else has built it in the meantime.
+
+        Args:
+            request: what is asked for.
+            missing: why it has to be built.
+            from_source: as for `build`.
 
         Raises:
             pyopencl.Error: the source doesn't build.
         """
         wanted = missing.wanted
         if wanted is None:
-            return self._build(request, missing)
+            return self._build(request, missing, from_source)
         flight = self._flights.join(wanted)
         answer: cl.Program | Missing = missing
         try:
@@ -119,7 +139,8 @@ class Builder:
             if not isinstance(answer, Missing):
                 flight.land()
                 return answer
-            program = self._build(request, answer)
+            answer = answer._replace(crashed=answer.crashed or missing.crashed)
+            program = self._build(request, answer, from_source)
         except BaseException:
             flight.land()
             raise
@@ -140,21 +161,34 @@ class Builder:
         late = self._keeper.harvests_late(wanted)
         return not late and flight.claim(wanted, self.patience(wanted))
 
-    def _build(self, request: BuildRequest, missing: Missing) -> cl.Program:
+    def _build(
+        self, request: BuildRequest, missing: Missing, from_source: FromSource | None
+    ) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
-        source = request.source
+        said = request
         if missing.crashed and missing.wanted is not None:
-            source = _said_anew(request, missing.wanted)
-        program, seconds = opencl.build_from_source(
+            said = _said_anew(request, missing.wanted)
+        try:
+            program, seconds = (from_source or self._build_plainly)(said)
+        except Exception:
+            if self.tracer is not None:
+                reason = f"{missing.reason}, and its source doesn't build"
+                self.tracer.tell(explain_built(request, reason, missing.outcome, missing.key))
+            raise
+        resident, reason = self._keeper.keep_built(program, seconds, missing)
+        explanation = explain_built(request, reason, missing.outcome, missing.key)
+        missed = self._keeper.note_missed(program, explanation, missing)
+        if self.tracer is not None:
+            self.tracer.tell(explanation, missed)
+        return hand_out(program, explanation, resident)
+
+    def _build_plainly(self, request: BuildRequest) -> tuple[cl.Program, float]:
+        return opencl.build_from_source(
             request.context,
-            source,
+            request.source,
             request.options,
             request.devices,
             uncached=not self._disabled_by,
-        )
-        resident, reason = self._keeper.keep_built(program, seconds, missing)
-        return hand_out(
-            program, make_explanation(request, Origin.SOURCE, reason, resident), resident
         )
 
     def retry(
@@ -167,12 +201,14 @@ class Builder:
         """
         wanted = resident.wanted
         request = wanted.identified.request
+        said = _said_anew(request, wanted)
         logger.debug("a step failed with %s: its program is rebuilt from source", suspicion)
         program, seconds = opencl.build_from_source(
-            request.context, _said_anew(request, wanted), request.options, request.devices
+            said.context, said.source, said.options, said.devices
         )
         reason = f"the step failed with {suspicion} with the stored binary"
-        hand_out(program, make_explanation(request, Origin.SOURCE, reason, None), None)
+        key = wanted.source.key
+        hand_out(program, explain_built(request, reason, Outcome.REBUILD, key), None)
         result = step(program)
         rejection = BinaryRejectedError(suspicion, "the execution step")
         for tiers, found in zip(wanted.tiers, resident.loaded, strict=True):
@@ -187,7 +223,9 @@ class Builder:
         resident = self._resident.find(identified.identity)
         if resident is not None and resident.wanted.is_current():
             self._unwritten.counts.memory_hits += 1
-            explanation = make_explanation(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            explanation = explain_found(request, Origin.MEMORY, _BUILT_BEFORE, resident)
+            if self.tracer is not None:
+                self.tracer.tell(explanation)
             return hand_out(opencl.share(resident.program), explanation, resident)
         described = identified.describe()
         fingerprints = dict.fromkeys(identified.fingerprints)
@@ -202,7 +240,10 @@ class Builder:
         if loading.program is None:
             reason = self._recached_by or loading.reason
             return Missing(reason, wanted, loading.rejected, loading.crashed)
-        return self._keeper.keep_loaded(loading.program, loading, wanted)
+        program = self._keeper.keep_loaded(loading.program, loading, wanted)
+        if self.tracer is not None:
+            self.tracer.tell(record_of(program).explanation)
+        return program
 
     def _tiers(self, fingerprint: DeviceFingerprint) -> Tiers:
         with self._lock:
@@ -212,16 +253,17 @@ class Builder:
         return tiers
 
 
-def _said_anew(request: BuildRequest, wanted: WantedProgram) -> str | bytes:
-    """Give the source so that the driver can't answer with what it has kept of a bad binary.
+def _said_anew(request: BuildRequest, wanted: WantedProgram) -> BuildRequest:
+    """Change the source so that the driver can't answer with what it has kept of a bad binary.
 
     PoCL unpacks what it loads into its own directory, where a build of the same source finds it,
     whatever its comments.
     """
     families = [tiers.fingerprint.family for tiers in wanted.tiers]
     if "pocl" not in families or isinstance(request.source, bytes):
-        return request.source
-    return f"{request.source}\n\ntypedef int mace_cache_{os.urandom(8).hex()};\n"
+        return request
+    source = f"{request.source}\n\ntypedef int mace_cache_{os.urandom(8).hex()};\n"
+    return request._replace(source=source)
 
 
 def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Missing:

@@ -24,7 +24,7 @@ from mace_cache.flights import Flights
 from mace_cache.guard import make_guard
 from mace_cache.harvest.policy import check_policy
 from mace_cache.keeping import Keeper
-from mace_cache.records import record_of
+from mace_cache.records import explain, record_of
 from mace_cache.request import make_request
 from mace_cache.resident import ResidentPrograms
 from mace_cache.storage.factory import choose_factory
@@ -101,6 +101,7 @@ class ProgramCache:
         settings: what the cache was told.
         factory: what makes its storages.
         disabled_by: why nothing is cached, or an empty text.
+        builder: takes the steps of its builds, one by one for whoever needs them so.
 
     Raises:
         ConfigurationError: an argument can't be used, more than one says where the programs are, or
@@ -184,8 +185,13 @@ class ProgramCache:
             counts=self._unwritten.counts,
             guard=own_guard,
         )
+        tracer = None
+        if self.settings.trace:
+            from mace_cache.tracing import Tracer  # noqa: PLC0415 (few trace)
+
+            tracer = Tracer(factory)
         keeper = Keeper(self._resident, self._unwritten, harvest)
-        self._builder = Builder(
+        self.builder = Builder(
             disabled_by=self.disabled_by,
             recached_by=self.settings.rebuilding,
             resident=self._resident,
@@ -193,6 +199,7 @@ class ProgramCache:
             keeper=keeper,
             flights=Flights(locks),
             make_tiers=make_tiers,
+            tracer=tracer,
         )
         self._background = Background()
         self._harvests_late = harvest == "deferred"  # whatever the driver
@@ -222,7 +229,7 @@ class ProgramCache:
         Raises:
             pyopencl.Error: the source doesn't build.
         """
-        return self._builder.build(make_request(context, source, options, devices))
+        return self.builder.build(make_request(context, source, options, devices))
 
     def build_many(
         self,
@@ -252,7 +259,7 @@ class ProgramCache:
         """
         from mace_cache.many import build_many  # noqa: PLC0415 (most applications build singly)
 
-        return build_many(self._builder, context, requests, jobs, self._arguments_of_workers())
+        return build_many(self.builder, context, requests, jobs, self._arguments_of_workers())
 
     def build_async(
         self,
@@ -283,7 +290,7 @@ class ProgramCache:
         """
         request = make_request(context, source, options, devices)
         # It holds the cache, which would be finished before what is built is stored.
-        return self._background.submit(lambda: self._builder.build(request))
+        return self._background.submit(lambda: self.builder.build(request))
 
     def execute(
         self,
@@ -319,7 +326,7 @@ class ProgramCache:
             resident = record_of(program).resident
             if suspicion is None or resident is None or not resident.loaded:
                 raise
-        return self._builder.retry(resident, step, suspicion)
+        return self.builder.retry(resident, step, suspicion)
 
     def explain(self, program: cl.Program) -> Explanation:
         """Tell where a program came from, and why.
@@ -327,7 +334,7 @@ class ProgramCache:
         Args:
             program: what `build` returned.
         """
-        return record_of(program).explanation
+        return explain(program)
 
     def is_stored(self, program: cl.Program) -> bool:
         """Whether another process would find a program in the local storage now.

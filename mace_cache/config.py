@@ -63,6 +63,7 @@ class Settings(NamedTuple):
             no signature is asked for.
         signing_key: the key that signs what goes elsewhere, or None.
         allow_unsigned: whether what comes from elsewhere without a signature is used.
+        trace: whether a line is printed for every build.
     """
 
     directory: str | None
@@ -78,6 +79,7 @@ class Settings(NamedTuple):
     trusted_keys: TrustedKeys | None = None
     signing_key: Key | None = None
     allow_unsigned: bool = False
+    trace: bool = False
 
     @property
     def rebuilding(self) -> str:
@@ -133,6 +135,7 @@ def read_settings(
         else parse_trust(trust, "trust"),
         remote=os.environ.get("MACE_CACHE_REMOTE") or None,
         allow_unsigned=allow_unsigned,
+        trace=_variable("MACE_CACHE_TRACE", parse_boolean, False),
     )
     return settings if settings.disabled else _with_keys(settings, trusted_keys, signing_key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-__all__ = ["Explanation", "Origin"]
+__all__ = ["Explanation", "Origin", "Outcome"]
 
 
 class Origin(str, enum.Enum):
@@ -16,6 +16,22 @@ class Origin(str, enum.Enum):
     PRECOMPILED = "precompiled"
     REMOTE = "remote"
     SOURCE = "source"
+
+
+class Outcome(str, enum.Enum):
+    """What came of asking the cache for a program.
+
+    Attributes:
+        HIT: a tier had it.
+        MISS: no tier had it: it was built from source.
+        REBUILD: a driver rejected its binary: it was built from source.
+        BYPASS: the cache wasn't asked, or couldn't be: it was built from source.
+    """
+
+    HIT = "hit"
+    MISS = "miss"
+    REBUILD = "rebuild"
+    BYPASS = "bypass"
 
 
 class Explanation(NamedTuple):
@@ -29,6 +45,7 @@ class Explanation(NamedTuple):
         seconds_saved: the seconds that the build from source had taken, less *seconds*; 0 for a
             build from source.
         key: the program key, or nothing where it can't be known.
+        outcome: what came of asking the cache.
     """
 
     origin: Origin
@@ -37,6 +54,7 @@ class Explanation(NamedTuple):
     seconds: float
     seconds_saved: float = 0.0
     key: str = ""
+    outcome: Outcome = Outcome.BYPASS
 
     def __str__(self) -> str:
         """One line for a person."""

@@ -136,7 +136,8 @@ class Guard:
         trials: list[_Trial] = []
         late = any(tiers.fingerprint.family in _COMPILE_LATE for tiers, _ in candidates)
         try:
-            for tiers, found in candidates:
+            # In one order for all: two processes may want two of them each.
+            for tiers, found in sorted(candidates, key=lambda pair: pair[0].fingerprint.digest):
                 trial = self._begin(tiers, found)
                 if trial is not None:
                     trials.append(trial)
@@ -147,7 +148,7 @@ class Guard:
                 trial.end()
             raise
         if late and trials:
-            self._watch(program, trials)
+            self._watch(program, candidates[0][1].program.kernel_names, trials)
         else:
             self._prove(trials)
             for trial in trials:
@@ -237,8 +238,8 @@ class Guard:
         died = self._try_in_child(trial)
         if died:
             note.blame()
-        elif died is not None:
-            note.acquit()
+        else:  # where no child could try, it counts as one death
+            note.deaths = 0 if died is not None else 1
 
     def _try_in_child(self, trial: _Trial) -> str | None:
         """Have a child load a binary first, if there can be one.
@@ -259,14 +260,14 @@ class Guard:
             except ChildDiedError as error:
                 return str(error)
 
-    def _watch(self, program: cl.Program, trials: list[_Trial]) -> None:
+    def _watch(self, program: cl.Program, kernels: Sequence[str], trials: list[_Trial]) -> None:
         from mace_cache._launches import FirstLaunches  # noqa: PLC0415 (few starts need it)
 
         notes = [trial.note for trial in trials if trial.note is not None]
         for note in notes:
             note.watch()
             note.rest()
-        self.watched.append(FirstLaunches(program, notes, lambda: self._prove(trials)))
+        self.watched.append(FirstLaunches(program, kernels, notes, lambda: self._prove(trials)))
 
     def _prove(self, trials: Sequence[_Trial]) -> None:
         for trial in trials:
@@ -285,6 +286,11 @@ def _drop(trial: _Trial) -> None:
     """See that a binary that a process died of isn't loaded again."""
     from mace_cache._notes import MOST_DEATHS  # noqa: PLC0415 (as above)
 
-    dropped = trial.tiers.drop(trial.found)
-    if trial.note is not None and not dropped:
+    tiers, program = trial.tiers, trial.found.program
+    dropped = tiers.drop(trial.found)
+    # What is shipped comes again and again, and so does what can't be removed.
+    stays = not dropped or any(
+        other.program.binary == program.binary for other in tiers.candidates(program.key)
+    )
+    if trial.note is not None and stays:
         trial.note.deaths = max(trial.note.deaths, MOST_DEATHS)

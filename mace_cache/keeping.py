@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache import opencl
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
 from mace_cache.errors import MaceCacheError, UncacheableError
-from mace_cache.explanation import Origin
+from mace_cache.explanation import Origin, Outcome
 from mace_cache.harvest.finalise import Harvested, can_be_finalised
 from mace_cache.harvest.policy import harvests_late
-from mace_cache.records import hand_out, make_explanation, record_of
+from mace_cache.missed import Missed
+from mace_cache.records import explain_found, hand_out, record_of
 from mace_cache.resident import ResidentProgram
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     import pyopencl as cl
 
+    from mace_cache.explanation import Explanation
     from mace_cache.harvest.policy import HarvestPolicy
     from mace_cache.loading import Loading
     from mace_cache.request import WantedProgram
@@ -51,6 +54,18 @@ class Missing(NamedTuple):
             rejected=self.rejected or earlier.rejected, crashed=self.crashed or earlier.crashed
         )
 
+    @property
+    def outcome(self) -> Outcome:
+        """What came of asking the cache for it."""
+        if self.wanted is None:
+            return Outcome.BYPASS
+        return Outcome.REBUILD if self.rejected else Outcome.MISS
+
+    @property
+    def key(self) -> str:
+        """The program key, or nothing where the program can't be cached."""
+        return "" if self.wanted is None else self.wanted.source.key
+
 
 class Keeper:
     """Keeps programs for one cache.
@@ -77,7 +92,7 @@ class Keeper:
         resident = ResidentProgram(program, wanted, loaded, build_seconds)
         self._resident.insert(wanted.identified.identity, resident)
         request, origin = wanted.identified.request, loading.loaded[0].origin
-        explanation = make_explanation(request, origin, loading.reason, resident)
+        explanation = explain_found(request, origin, loading.reason, resident)
         self._unwritten.counts.hits += 1
         self._unwritten.counts.fetched += any(f.origin is Origin.REMOTE for f in loading.loaded)
         self._unwritten.counts.seconds_saved += explanation.seconds_saved
@@ -110,6 +125,24 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
             warn_once(logger, "keep", "a built program could not be kept (%r)", error)
             return None, missing.reason
+
+    def note_missed(
+        self, program: cl.Program, explanation: Explanation, missing: Missing
+    ) -> Missed | None:
+        """Note what had to be built, and why; nothing where that can't be known.
+
+        Args:
+            program: the program, built.
+            explanation: why it was built.
+            missing: what it would have been found by.
+        """
+        try:
+            missed = _describe(program, explanation, missing)
+        except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
+            logger.debug("a miss could not be noted (%r)", error)
+            return None
+        self._unwritten.note_missed(missed)
+        return missed
 
     def when_found_by_others(self, program: cl.Program, action: Callable[[], None]) -> None:
         """Run something as soon as other processes needn't compile a program that was built here.
@@ -152,3 +185,16 @@ class Keeper:
         store = unwritten.harvest_later if late else unwritten.harvest_now
         store(program, wanted, seconds)
         return resident
+
+
+def _describe(program: cl.Program, explanation: Explanation, missing: Missing) -> Missed:
+    said = Missed(explanation.outcome.value, explanation.reason, explanation.seconds)
+    wanted = missing.wanted
+    if wanted is None:
+        return said
+    return said._replace(
+        key=wanted.source.key,
+        kernel_names=opencl.kernel_names(program),
+        fingerprints=tuple(tiers.fingerprint.text for tiers in wanted.tiers),
+        components=wanted.source.components,
+    )

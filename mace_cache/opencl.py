@@ -139,7 +139,9 @@ def build_from_source(
     started = time.perf_counter()
     program = cl.Program(context, source)
     cache_directory: Any = False if uncached else None
-    program.build(options, devices=devices, cache_dir=cache_directory)
+    # Where `install` has put the cache in its place, this is what it replaced.
+    build = getattr(cl.Program.build, "replaced", cl.Program.build)
+    build(program, options, devices=devices, cache_dir=cache_directory)
     return program, time.perf_counter() - started
 
 

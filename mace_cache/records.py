@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache.explanation import Explanation, Origin
+from mace_cache.explanation import Explanation, Origin, Outcome
 
 if TYPE_CHECKING:
     import pyopencl as cl
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from mace_cache.request import BuildRequest
     from mace_cache.resident import ResidentProgram
 
-__all__ = ["Record", "hand_out", "make_explanation", "record_of"]
+__all__ = [
+    "Record",
+    "attach",
+    "explain",
+    "explain_built",
+    "explain_found",
+    "hand_out",
+    "record_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -34,25 +42,40 @@ class Record(NamedTuple):
     resident: ResidentProgram | None
 
 
-def make_explanation(
-    request: BuildRequest, origin: Origin, reason: str, resident: ResidentProgram | None
+_NONE = Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)
+
+
+def explain_found(
+    request: BuildRequest, origin: Origin, reason: str, resident: ResidentProgram
 ) -> Explanation:
-    """Explain a program that is about to be handed out.
+    """Explain a program that a tier had.
 
     Args:
         request: what was asked for, and when.
-        origin: where the program came from.
+        origin: the kind of tier.
         reason: why it came from there.
-        resident: the program in memory, or None where it can't be cached.
+        resident: the program in memory.
     """
     seconds = time.perf_counter() - request.started
-    if resident is None:
-        return Explanation(origin, "", reason, seconds)
-    tier, saved = "", 0.0
-    if origin is not Origin.SOURCE:
-        saved = max(0.0, resident.build_seconds - seconds)
-        tier = "" if origin is Origin.MEMORY else resident.loaded[0].tier
-    return Explanation(origin, tier, reason, seconds, saved, resident.wanted.source.key)
+    tier = "" if origin is Origin.MEMORY else resident.loaded[0].tier
+    saved = max(0.0, resident.build_seconds - seconds)
+    key = resident.wanted.source.key
+    return Explanation(origin, tier, reason, seconds, saved, key, Outcome.HIT)
+
+
+def explain_built(
+    request: BuildRequest, reason: str, outcome: Outcome, key: str = ""
+) -> Explanation:
+    """Explain a program that was built from source, or whose build failed.
+
+    Args:
+        request: what was asked for, and when.
+        reason: why it had to be built.
+        outcome: what had come of asking the cache.
+        key: the program key, or nothing where it can't be known.
+    """
+    seconds = time.perf_counter() - request.started
+    return Explanation(Origin.SOURCE, "", reason, seconds, 0.0, key, outcome)
 
 
 def hand_out(
@@ -61,14 +84,27 @@ def hand_out(
     """Give the program, with its record attached and logged: a slow build is worth an INFO."""
     slow = explanation.origin is Origin.SOURCE and explanation.seconds > _SLOW_BUILD_SECONDS
     logger.log(logging.INFO if slow else logging.DEBUG, "a program %s", explanation)
-    vars(program)[_ATTRIBUTE] = Record(explanation, resident)
+    attach(program, Record(explanation, resident))
     return program
+
+
+def attach(program: cl.Program, record: Record) -> None:
+    """Put its record on a program."""
+    vars(program)[_ATTRIBUTE] = record
+
+
+def explain(program: cl.Program) -> Explanation:
+    """Tell where a program came from, and why.
+
+    Args:
+        program: what `ProgramCache.build` returned; or any `pyopencl.Program`: one that was built
+            while `install` held has been explained, of others is said that they weren't cached.
+    """
+    return record_of(program).explanation
 
 
 def record_of(program: cl.Program) -> Record:
     """Give a program's record; one that wasn't built through a cache is said to be so."""
     # Not getattr: pyopencl takes any attribute that it doesn't know for the name of a kernel.
     record = vars(program).get(_ATTRIBUTE)
-    if isinstance(record, Record):
-        return record
-    return Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)
+    return record if isinstance(record, Record) else _NONE

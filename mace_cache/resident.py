@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ResidentProgram", "ResidentPrograms"]
 
 _MOST = 512
+_MOST_CONTEXTS = 16  # each may hold hundreds of megabytes on a GPU
 
 
 class ResidentProgram(NamedTuple):
@@ -36,30 +37,51 @@ class ResidentProgram(NamedTuple):
 
 
 class ResidentPrograms:
-    """The most recently used programs. Each keeps its context alive, so their number is bounded."""
+    """The most recently used programs, by their identities, the first part of which is the context.
 
-    def __init__(self, most: int = _MOST) -> None:
+    Each program keeps its context alive, so the number of both is bounded: an application may make
+    a new context for every task.
+
+    Args:
+        most: how many programs are kept.
+        most_contexts: of how many contexts.
+    """
+
+    def __init__(self, most: int = _MOST, most_contexts: int = _MOST_CONTEXTS) -> None:
         self._most = most
-        self._programs: OrderedDict[Hashable, ResidentProgram] = OrderedDict()
+        self._most_contexts = most_contexts
+        self._programs: OrderedDict[tuple[Hashable, ...], ResidentProgram] = OrderedDict()
+        self._contexts: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, identity: Hashable) -> ResidentProgram | None:
-        """Give the program of that identity, and count it as just used."""
+    def find(self, identity: tuple[Hashable, ...]) -> ResidentProgram | None:
+        """Give the program of that identity, and count it and its context as just used."""
         with self._lock:
             resident = self._programs.get(identity)
             if resident is not None:
                 self._programs.move_to_end(identity)
+                self._contexts.move_to_end(identity[0])
             return resident
 
-    def insert(self, identity: Hashable, resident: ResidentProgram) -> None:
-        """Keep a program; the least recently used goes where there are too many."""
+    def insert(self, identity: tuple[Hashable, ...], resident: ResidentProgram) -> None:
+        """Keep a program; where there are too many, the least recently used goes.
+
+        Where there are too many contexts, all programs of the least recently used go.
+        """
         with self._lock:
             self._programs[identity] = resident
             self._programs.move_to_end(identity)
+            self._contexts[identity[0]] = None
+            self._contexts.move_to_end(identity[0])
             if len(self._programs) > self._most:
                 self._programs.popitem(last=False)
+            if len(self._contexts) > self._most_contexts:
+                context, _ = self._contexts.popitem(last=False)
+                for other in [other for other in self._programs if other[0] == context]:
+                    del self._programs[other]
 
     def clear(self) -> None:
         """Keep none any longer."""
         with self._lock:
             self._programs.clear()
+            self._contexts.clear()

@@ -18,10 +18,12 @@ from mace_cache.errors import UncacheableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TypeGuard
 
-__all__ = ["ProgramSource", "describe"]
+__all__ = ["ProgramSource", "describe", "is_il"]
 
 _FORMAT = "mace-cache program key 1"
+_IL_MAGIC = (b"\x03\x02\x23\x07", b"\x07\x23\x02\x03")  # of SPIR-V, in either byte order
 _ENVIRONMENT = (b"CPATH", b"C_INCLUDE_PATH", b"CPLUS_INCLUDE_PATH")
 _MULTIARCH = f"/usr/include/{os.uname().machine}-linux-gnu".encode()
 _SYSTEM = (b"/usr/local/include", _MULTIARCH, b"/usr/include")
@@ -65,7 +67,7 @@ def describe(
     a build tells whether a header has changed meanwhile.
 
     Args:
-        source: the OpenCL C source, as the driver gets it.
+        source: the OpenCL C source, as the driver gets it; or SPIR-V, which includes nothing.
         options: the build options, as the driver gets them: in one string, with pyopencl's own.
         working_directory: where relative paths start; the process's own unless given.
 
@@ -73,12 +75,20 @@ def describe(
         UncacheableError: the source, a header or an option depends on what can't be known from
             files, or a header can't be read.
     """
-    text = Text(source if isinstance(source, bytes) else _encoded(source))
     parsed = _parse_options(options)
+    if is_il(source):
+        il = (("IL", hashlib.sha256(source).hexdigest()), ("options", parsed.placed))
+        return ProgramSource(_key(il), il, has_headers=False)
+    text = Text(source if isinstance(source, bytes) else _encoded(source))
     if asks_nothing(text) and asks_nothing(parsed.text) and not parsed.located:
         components = (("source", text.digest), ("options", parsed.placed))
         return ProgramSource(_key(components), components, has_headers=False)
     return _describe_all(text, parsed, working_directory)
+
+
+def is_il(source: str | bytes) -> TypeGuard[bytes]:
+    """Whether a program's source is SPIR-V, as pyopencl tells it."""
+    return isinstance(source, bytes) and source.startswith(_IL_MAGIC)
 
 
 def _describe_all(text: Text, parsed: _Options, working_directory: str | None) -> ProgramSource:

@@ -55,8 +55,15 @@ class Found(NamedTuple):
     own: bool
 
     def to_keep(self) -> Found:
-        """Give what a rejection needs: only a foreign program is remembered by its binary."""
-        return self._replace(program=_FORGOTTEN) if self.own else self
+        """Give what a rejection needs: only a foreign program is remembered by its binary.
+
+        The build log stays too: the driver doesn't know it of what it has loaded.
+        """
+        if not self.own:
+            return self
+        log = self.program.build_log
+        kept = replace(_FORGOTTEN, build_log=log) if log else _FORGOTTEN
+        return self._replace(program=kept)
 
 
 class Tiers:

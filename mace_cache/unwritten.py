@@ -16,6 +16,7 @@ from mace_cache._report import warn_once
 from mace_cache.harvest._exit import leave_driver_alone_at_exit
 from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.harvest.quiet import QuietMoment
+from mace_cache.missed import MOST_NOTED, MissedFile
 from mace_cache.statistics import Counts, StatisticsFile
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
+    from mace_cache.missed import Missed
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
 
@@ -80,6 +82,10 @@ class Unwritten:
         self._statistics = (
             None if statistics_directory is None else StatisticsFile(statistics_directory)
         )
+        self._missed: list[Missed] = []
+        self._missed_file = (
+            None if statistics_directory is None else MissedFile(statistics_directory)
+        )
 
     def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
         """Fetch a program's binaries at once, and write them in a thread shortly; as `fetch`."""
@@ -103,6 +109,11 @@ class Unwritten:
         """Count what was loaded as proven in a quiet moment, when it has been launched."""
         if self._is_mine():
             self._quiet.postpone()
+
+    def note_missed(self, missed: Missed) -> None:
+        """Keep what had to be built until it is written; of very many only the first."""
+        if self._missed_file is not None and len(self._missed) < MOST_NOTED:
+            self._missed.append(missed)
 
     def when_written(self, action: Callable[[], None]) -> None:
         """Run something when what `harvest_now` was given is stored.
@@ -211,10 +222,13 @@ class Unwritten:
         return os.getpid() == self._process
 
     def _append_statistics(self) -> None:
-        if self._statistics is None:
+        if self._statistics is None or self._missed_file is None:
             return
+        counts, missed, self._missed = self.counts.take(), self._missed, []
         try:
-            self._statistics.append(self.counts.take())
+            self._statistics.append(counts)
+            built = counts.misses + counts.rebuilds + counts.bypasses
+            self._missed_file.append(missed, built, counts.hits + counts.memory_hits)
         except (OSError, ValueError) as error:  # a path can hold what no path may
             logger.debug("%s can't be written (%s)", self._statistics.path, error)
 

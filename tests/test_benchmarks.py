@@ -67,6 +67,18 @@ def test_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "open, cold" in capsys.readouterr().out
 
 
+def test_dropin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Builds with and without the hook are timed in three ways."""
+    arguments = ("--platform", "Portable", "--programs", "2", "--rounds", "2")
+    report = report_of("dropin", tmp_path / "report.json", *arguments)
+    (driver,) = report["drivers"]
+    assert set(driver["figures"]) == {"warm", "memory", "disabled"} == set(report["aims"])
+    for figure in driver["figures"].values():
+        assert figure["with"] > 0
+        assert figure["without"] > 0
+    assert "disabled" in capsys.readouterr().out
+
+
 def test_generated_programs_are_as_heavy_and_never_the_same() -> None:
     """A driver's cache helps with none of them, and no side of a comparison has the longer ones."""
     generate = importlib.import_module("_programs").generate

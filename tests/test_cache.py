@@ -313,11 +313,25 @@ def test_memory_is_bounded() -> None:
     """Of more programs than are kept the least recently used goes."""
     programs = ResidentPrograms(most=2)
     kept = [cast("ResidentProgram", object()) for _ in range(3)]
-    programs.insert("a", kept[0])
-    programs.insert("b", kept[1])
-    assert programs.find("a") is kept[0]
-    programs.insert("c", kept[2])
-    assert [programs.find(name) for name in "abc"] == [kept[0], None, kept[2]]
+    programs.insert((1, "a"), kept[0])
+    programs.insert((1, "b"), kept[1])
+    assert programs.find((1, "a")) is kept[0]
+    programs.insert((1, "c"), kept[2])
+    assert [programs.find((1, name)) for name in "abc"] == [kept[0], None, kept[2]]
+
+
+def test_contexts_in_memory_are_bounded() -> None:
+    """Of more contexts than are kept alive all programs of the least recently used go."""
+    programs = ResidentPrograms(most_contexts=2)
+    kept = [cast("ResidentProgram", object()) for _ in range(4)]
+    asked = [(1, "a"), (1, "b"), (2, "a"), (3, "a")]
+    for identity, program in zip(asked[:3], kept[:3], strict=True):
+        programs.insert(identity, program)
+    assert programs.find((1, "a")) is kept[0]
+    programs.insert(asked[3], kept[3])
+    assert [programs.find(identity) for identity in asked] == [kept[0], kept[1], None, kept[3]]
+    programs.insert((4, "a"), kept[2])
+    assert [programs.find(identity) for identity in asked] == [None, None, None, kept[3]]
 
 
 def test_a_build_log_is_kept_and_not_repeated(context: cl.Context, cache_directory: Path) -> None:

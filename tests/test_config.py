@@ -42,6 +42,7 @@ VARIABLES = [
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0.25", 0.25),
     ("MACE_CACHE_LOCK_TIMEOUT", "lock_timeout", 30.0, "0", 0.0),
     ("MACE_CACHE_TRUST", "trust", OWN_ONLY, "uid:7", Trust(owners=frozenset({7}))),
+    ("MACE_CACHE_TRACE", "trace", False, "1", True),
     ("MACE_CACHE_RECORD", "record", None, "/there/../here", "/here"),
     ("MACE_CACHE_REMOTE", "remote", None, "redis://host", "redis://host"),
     ("MACE_CACHE_ALLOW_UNSIGNED", "allow_unsigned", False, "1", True),
@@ -310,7 +311,7 @@ def test_every_setting_is_documented() -> None:
     text = Path(__file__).parent.parent.joinpath("docs", "configuration.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     variables = set(re.findall(r"MACE_CACHE_[A-Z_]+", Path(config.__file__).read_text("utf-8")))
-    assert len(variables) == 13
+    assert len(variables) == 14
     counts = {field.name for field in dataclasses.fields(Counts)}
     arguments = set(inspect.signature(ProgramCache).parameters)
     assert documented == variables | arguments | counts | {"WARNING", "INFO", "DEBUG"}

@@ -243,7 +243,7 @@ def test_a_build_known_to_take_longer_is_waited_for(
     stored = cache.factory.create_storage(own.storage_name).find(key)
     assert stored is not None
     other = ProgramCache()
-    tiers = other._builder._tiers(type(own)(own.text + "driver version: 2\n", own.family))
+    tiers = other.builder._tiers(type(own)(own.text + "driver version: 2\n", own.family))
     assert tiers.known_build_seconds(key) == stored.build_seconds > 0
     assert tiers.known_build_seconds("0" * 64) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,10 +42,15 @@ class FakeNote:
 class Watched:
     """A program under watch, with what becomes of it."""
 
-    def __init__(self, program: cl.Program) -> None:
+    def __init__(self, program: cl.Program, kernels: tuple[str, ...] = ("other",)) -> None:
         self.note = FakeNote()
         self.proven = 0
-        self.launches = FirstLaunches(program, [self.note], self._prove)  # type: ignore[list-item] # a fake
+        self.launches = FirstLaunches(
+            program,
+            kernels,
+            [self.note],  # type: ignore[list-item] # a fake
+            self._prove,
+        )
 
     def _prove(self) -> None:
         self.proven += 1
@@ -58,10 +64,25 @@ def built(context: cl.Context) -> cl.Program:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_watched() -> Iterator[None]:
-    _launches._finish_all()
+    let_go_of_all()
     yield
-    _launches._finish_all()
+    let_go_of_all()
+
+
+def let_go_of_all() -> None:
+    """Watch nothing any more, and have no thread look."""
+    for launches in list(_launches._watched.values()):
+        launches.let_go()
+    wait_for_the_look()
     assert not _launches._watched
+
+
+def wait_for_the_look() -> None:
+    """Until the thread that looks at launches has gone: all that were noted are through."""
+    for thread in threading.enumerate():
+        if thread.name == "mace-cache first launches":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def build(context: cl.Context, source: str) -> cl.Program:
@@ -84,9 +105,9 @@ def test_pyopencl_is_as_it_was(built: cl.Program) -> None:
     before = routines()
     first, second = Watched(built), Watched(build(built.context, make_source("x")))
     assert all(now is not was for now, was in zip(routines(), before, strict=True))
-    first.launches.finish()
+    first.launches.let_go()
     assert routines() != before
-    second.launches.finish()
+    second.launches.let_go()
     assert routines() == before
     assert first.note.events == second.note.events == ["end"]
     assert first.proven == 0, "it was never launched"
@@ -102,7 +123,7 @@ def test_somebody_else_has_wrapped_it(built: cl.Program, monkeypatch: pytest.Mon
         return inner(*arguments)
 
     monkeypatch.setattr(cl, "enqueue_nd_range_kernel", outer)
-    watched.launches.finish()
+    watched.launches.let_go()
     assert cl.enqueue_nd_range_kernel is outer
     queue = cl.CommandQueue(built.context)
     buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
@@ -112,7 +133,7 @@ def test_somebody_else_has_wrapped_it(built: cl.Program, monkeypatch: pytest.Mon
     assert len(calls) == 1
     assert watched.note.events == ["end"]
     monkeypatch.undo()  # to ours, which is in nobody's way
-    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", _cl.enqueue_nd_range_kernel)
+    cl.enqueue_nd_range_kernel = _cl.enqueue_nd_range_kernel
 
 
 @pytest.mark.parametrize("how", ["call", "typed call", "pyopencl", "keywords", "_cl"])
@@ -139,20 +160,25 @@ def test_every_way_to_launch(built: cl.Program, how: str) -> None:
     got = np.empty(1, np.int32)
     cl.enqueue_copy(queue, got, buffer)
     assert got[0] == 7
+    wait_for_the_look()
     assert watched.note.events == ["launch", "rest"]
     assert watched.launches.settle()
     assert watched.note.events == ["launch", "rest", "end"]
     assert watched.proven == 1
 
 
-def test_each_kernel_is_noted(built: cl.Program) -> None:
-    """A driver compiles each for itself."""
-    watched = Watched(built)
+def test_every_kernel_has_to_run(built: cl.Program) -> None:
+    """A driver compiles each for itself: one alone proves nothing."""
+    watched = Watched(built, ("scale", "other"))
     assert scale(built) == 2
+    wait_for_the_look()
+    assert not watched.launches.settle()
     queue = cl.CommandQueue(built.context)
     buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
     cl.Kernel(built, "other")(queue, (1,), None, buffer).wait()
-    assert watched.note.events == ["launch", "rest", "launch"]
+    wait_for_the_look()
+    assert watched.note.events == ["launch", "rest", "launch", "rest", "end"]
+    assert watched.proven == 1
 
 
 def test_other_programs_are_none_of_its_business(context: cl.Context, built: cl.Program) -> None:
@@ -176,8 +202,27 @@ def test_a_launch_that_takes_long(built: cl.Program) -> None:
     assert (watched.note.events, watched.proven) == (["launch"], 0)
     gate.set_status(cl.command_execution_status.COMPLETE)
     event.wait()
-    assert scale(built) == 2
+    wait_for_the_look()
     assert watched.proven == 1
+
+
+def test_launches_that_never_run(built: cl.Program) -> None:
+    """An empty range, and one that waits for what fails: nothing has run."""
+    queue, gate = user_event_queue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    kernel = cl.Kernel(built, "other")
+    watched = Watched(built)
+    kernel(queue, (0,), None, buffer, allow_empty_ndrange=True).wait()
+    wait_for_the_look()
+    kernel.set_args(buffer)
+    event = cl.enqueue_nd_range_kernel(queue, kernel, (1,), None, wait_for=[gate])
+    gate.set_status(-1)
+    with pytest.raises(cl.RuntimeError):
+        event.wait()
+    wait_for_the_look()
+    assert not watched.launches.settle()
+    assert watched.note.events == ["launch", "rest"] * 2
+    assert watched.proven == 0
 
 
 def test_a_launch_that_fails(built: cl.Program) -> None:
@@ -190,6 +235,7 @@ def test_a_launch_that_fails(built: cl.Program) -> None:
     with pytest.raises(TypeError):
         cl.enqueue_nd_range_kernel(queue)  # type: ignore[call-arg] # that is the point
     assert watched.note.events == ["launch", "rest"]
+    wait_for_the_look()
     assert not watched.launches.settle()
     assert watched.proven == 0
 
@@ -203,11 +249,43 @@ def test_not_too_many_are_watched(context: cl.Context, monkeypatch: pytest.Monke
     assert watched[0].proven == 0
 
 
-def test_the_end_of_the_process(built: cl.Program) -> None:
-    """What was launched is proven, what wasn't is let go of."""
+def test_the_end_of_the_process(built: cl.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has run is proven; the rest is watched on, since other handlers may launch it."""
     other = build(built.context, make_source("never launched"))
-    launched, idle = Watched(built), Watched(other)
+    launched, idle = Watched(built, ("scale",)), Watched(other, ("scale",))
     assert scale(built) == 2
-    _launches._finish_all()
+    monkeypatch.setattr(_launches, "_ends", False)  # to have it so afterwards
+    _launches._settle_all()
     assert (launched.proven, idle.proven) == (1, 0)
-    assert launched.note.events[-1] == idle.note.events[-1] == "end"
+    assert launched.note.events[-1] == "end"
+    assert scale(other) == 2
+    wait_for_the_look()
+    assert idle.proven == 1
+
+
+def test_our_own_wrapper_is_not_wrapped(built: cl.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has patched pyopencl while it was wrapped may put our wrapper back later."""
+    before = routines()
+    watched = Watched(built)
+    ours = cl.Kernel.__call__
+    watched.launches.let_go()
+    monkeypatch.setattr(cl.Kernel, "__call__", ours)
+    watched = Watched(built)
+    assert cl.Kernel.__call__ is ours
+    queue = cl.CommandQueue(built.context)
+    buffer = cl.Buffer(built.context, cl.mem_flags.READ_WRITE, 4)
+    cl.Kernel(built, "other")(queue, (1,), None, buffer).wait()
+    wait_for_the_look()
+    assert watched.note.events == ["launch", "rest"]
+    watched.launches.let_go()
+    monkeypatch.undo()
+    assert routines() == before
+
+
+def test_a_handler_of_signals_may_come_to_it(built: cl.Program) -> None:
+    """In the middle of watching, in the same thread: it doesn't wait for itself."""
+    with _launches._lock:
+        watched = Watched(built)
+        watched.launches.settle()
+        watched.launches.let_go()
+    assert watched.note.events == ["end"]

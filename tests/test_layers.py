@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 FLOORS = {
     "values and the machine": """
         errors explanation program _report _trust _directories _filesystem _locking _mounts
-        _signing_keys config _notes _warm_process _notebook statistics rejections
+        _signing_keys config _notes _warm_process _notebook statistics missed
+        rejections
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
@@ -42,7 +43,11 @@ FLOORS = {
         harvest harvest._exit harvest.policy harvest.quiet harvest.sameness harvest.nvidia
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
+        nearest tracing
         building background _source_worker _helping _crew _misses many cache
+    """,
+    "unmodified programs": """
+        _program_parts hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
         manifest library
@@ -54,16 +59,16 @@ FLOORS = {
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
         cli.findings cli.content_health cli.place_health cli.guard_health
         cli.driver_probe cli.driver_health
-        cli.devices cli.shipping cli.doctor cli.export cli.importing cli.inspect cli.keygen
-        cli.maintenance cli.programs cli.record cli.warm
+        cli.devices cli.shipping cli.doctor cli.explain_miss cli.export cli.hook cli.importing
+        cli.inspect cli.keygen cli.maintenance cli.programs cli.record cli.run cli.warm
         cli.application __main__
     """,
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms.split()]
 
-# The two exceptions: the command's entry point looks for the extra before it imports what needs it,
-# and the command says which version it is.
-UPWARD = {"cli": {"cli.application"}, "cli.application": {""}}
+# The exceptions: the command's entry point looks for the extra before it imports what needs it, the
+# command says which version it is, and what starts in any program goes through the front door.
+UPWARD = {"cli": {"cli.application"}, "cli.application": {""}, "_on_import": {""}}
 
 NEVER_AT_IMPORT = {
     "filelock", "platformdirs", "rich", "click", "multiprocessing", "redis", "obstore"

@@ -670,6 +670,20 @@ def test_promise_4_it_dies_at_the_first_launch(
     assert _crashes(cache_directory) == 1
 
 
+@pytest.mark.usefixtures("_pocl_anew")
+def test_promise_4_a_shipped_program_dies_at_its_launch_once(
+    context: cl.Context, entry: Path, tmp_path: Path
+) -> None:
+    """Though it is there again at each start, and the copy of it in the cache goes."""
+    _crash_in_kernel(context, entry, as_its_own=True)
+    shipped = shutil.move(entry, tmp_path / "shipped.mclp")
+    arguments = {"storage_path": str(tmp_path / "own"), "binary_paths": [str(shipped)]}
+    assert _start_application(**arguments)[0] == -signal.SIGSEGV
+    for _ in range(4):
+        code, told, warned = _start_application(**arguments)
+        assert (code, told[:7]) == (0, "2 from "), warned
+
+
 def test_promise_4_a_program_that_is_not_launched(context: cl.Context, entry: Path) -> None:
     """It isn't proven by that: whoever launches it is guarded still."""
     _crash_in_kernel(context, entry, as_its_own=True)
@@ -941,7 +955,7 @@ def test_promise_8_the_users_own_files(
     assert "rejected" in reason
     after = snapshot(tmp_path)
     for path, (mode, _modified, content) in users.items():
-        if not path.endswith(("usage", "statistics.jsonl")):
+        if not path.endswith(("usage", "statistics.jsonl", "missed.jsonl")):
             assert (after[path][0], after[path][2]) == (mode, content), path
 
 

@@ -12,7 +12,9 @@ import mace_cache
 from mace_cache.cli import (
     devices,
     doctor,
+    explain_miss,
     export,
+    hook,
     importing,
     inspect,
     keygen,
@@ -21,6 +23,7 @@ from mace_cache.cli import (
     record,
     warm,
 )
+from mace_cache.cli import run as running
 from mace_cache.cli.output import complain
 from mace_cache.errors import ConfigurationError, MaceCacheError
 
@@ -43,12 +46,15 @@ for _command in (
     devices.devices,
     warm.warm,
     record.record,
+    running.run,
+    hook.hook,
     programs.list_programs,
     programs.show,
     programs.verify,
     maintenance.stats,
     maintenance.clear,
     maintenance.gc,
+    explain_miss.explain_miss,
     export.export,
     importing.import_programs,
     inspect.inspect,

@@ -30,7 +30,10 @@ __all__ = ["record"]
 _NOT_STARTED = 127  # as a shell has it
 _STDERR = 2
 
-_NEVER_USED = ": the application built no program through mace_cache, or it switches caching off"
+_NEVER_USED = (
+    ": the application built no program through mace_cache (mace-cache record -- mace-cache run "
+    "app.py is for one that knows nothing of it), or it switches caching off"
+)
 _LOST = (
     "a process was killed before its programs were stored, which is done when a cache is closed or "
     "its process ends by itself: they are not recorded"

@@ -1,0 +1,122 @@
+"""What a `pyopencl.Program` holds, by pyopencl's own private names: for `hooked.py` alone.
+
+They are read with `vars`: a program takes any attribute that it doesn't know for a kernel's name.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyopencl as cl
+
+from mace_cache._fetching import fetch_il
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "caching_is_off",
+    "context_of",
+    "put_built",
+    "saying",
+    "source_of",
+    "unbuild",
+    "unbuilt_of",
+]
+
+_UNBUILT = "_mace_cache_unbuilt"
+
+# SPIR-V specification, 2.3 and 3: header, instructions, OpFunction, OpDecorate, SpecId
+_WORD, _MAGIC, _HEADER_WORDS = 4, 0x07230203, 5
+_FUNCTION, _DECORATE, _CONSTANT_ID = 54, 71, 1
+
+
+def caching_is_off() -> bool:
+    """Whether ``PYOPENCL_NO_CACHE`` was set when pyopencl was imported."""
+    return bool(vars(cl).get("_PYOPENCL_NO_CACHE"))
+
+
+def context_of(program: cl.Program) -> cl.Context:
+    """Give the context of a program that has a source (`source_of`)."""
+    context: cl.Context = vars(program)["_context"]
+    return context
+
+
+def source_of(program: cl.Program) -> tuple[str | bytes | None, str]:
+    """Give what a program would be built of.
+
+    Returns:
+        OpenCL C or SPIR-V, or None; and why it is None.
+    """
+    held = vars(program)
+    if "_context" not in held:  # pyopencl lets go of it when it has built a program
+        return None, "it was built before"
+    if held.get("_prg") is None:
+        return held.get("_source"), ""
+    if "_source" in held:
+        return None, "it was used before its build"
+    il = fetch_il(program)
+    if not il:
+        return None, "it isn't made of a source"
+    if _may_be_specialized(il):
+        return None, "its IL can be specialized, with values that can't be asked for"
+    return il, ""
+
+
+@contextmanager
+def saying(program: cl.Program, source: str | bytes) -> Iterator[None]:
+    """Have a program of OpenCL C made of another source, as long as the block runs."""
+    held = vars(program)
+    own = held.get("_source")
+    if isinstance(own, str):
+        held["_source"] = source
+    try:
+        yield
+    finally:
+        if isinstance(own, str):
+            held["_source"] = own
+
+
+def unbuild(program: cl.Program) -> None:
+    """Make a built program of OpenCL C one that wasn't built, where its context is known."""
+    held = vars(program)
+    if "_source" in held and "_context" in held:
+        held["_prg"] = None
+
+
+def unbuilt_of(program: cl.Program) -> Any:
+    """Give what a program was made of: OpenCL C, or pyopencl's own object made of SPIR-V."""
+    held = vars(program)
+    return held.get(_UNBUILT) or held.get("_source")
+
+
+def put_built(program: cl.Program, built: cl.Program, seconds: float) -> None:
+    """Make a program a built one.
+
+    Args:
+        program: what an application has made.
+        built: another one for the same context, built.
+        seconds: what it took.
+    """
+    held = vars(program)
+    if "_source" not in held:
+        held.setdefault(_UNBUILT, held["_prg"])
+    held["_prg"] = vars(built)["_prg"]
+    held["_build_duration_info"] = ("cache retrieval", True, seconds)
+
+
+def _may_be_specialized(il: bytes) -> bool:
+    """Whether a program of that IL could be given values that nobody could ask it for."""
+    words = memoryview(il[: len(il) // _WORD * _WORD]).cast("I")
+    if not words or words[0] != _MAGIC:
+        return True  # in the other byte order
+    position = _HEADER_WORDS
+    while position < len(words):
+        length, operation = words[position] >> 16, words[position] & 0xFFFF
+        if operation == _FUNCTION:  # decorations come before
+            return False
+        if operation == _DECORATE and list(words[position + 2 : position + 3]) == [_CONSTANT_ID]:
+            return True
+        position += max(length, 1)
+    return False

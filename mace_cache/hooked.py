@@ -1,0 +1,225 @@
+"""What `pyopencl.Program.build` does while a cache stands before it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pyopencl as cl
+
+from mace_cache import opencl
+from mace_cache._program_parts import (
+    caching_is_off,
+    context_of,
+    put_built,
+    saying,
+    source_of,
+    unbuild,
+    unbuilt_of,
+)
+from mace_cache._report import warn_once
+from mace_cache.explanation import Explanation, Origin, Outcome
+from mace_cache.records import Record, attach, explain_built, record_of
+from mace_cache.request import make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mace_cache.cache import ProgramCache
+    from mace_cache.request import BuildRequest
+
+    Build = Callable[..., cl.Program]
+
+__all__ = ["Hooked", "build_log_of", "source_info_of"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_PLACES = 8  # that ``cache_dir=`` names in one process
+
+
+class Hooked:
+    """Builds the programs of an application through a cache.
+
+    Args:
+        cache: the cache, or None for one that is opened at the first build.
+    """
+
+    def __init__(self, cache: ProgramCache | None) -> None:
+        self._cache = cache
+        self._opened: list[ProgramCache] = []
+        self._at: OrderedDict[str, ProgramCache] = OrderedDict()
+        self._lock = threading.Lock()
+        self._failed = False
+
+    def build(
+        self, build: Build, program: cl.Program, options: Any, devices: Any, cache_dir: Any
+    ) -> cl.Program:
+        """Build a program that an application has made.
+
+        Args:
+            build: pyopencl's own ``Program.build``.
+            program: the program.
+            options: as for *build*.
+            devices: as for *build*.
+            cache_dir: as for *build*.
+
+        Returns:
+            The program.
+
+        Raises:
+            Exception: what *build* raises.
+        """
+        cache = self._cache or self._open()
+        if cache is None:
+            return build(program, options, devices, cache_dir)
+        if record_of(program).explanation.outcome is not Outcome.BYPASS:
+            unbuild(program)
+        source, why = source_of(program)
+        if cache_dir is None and source is not None:
+            cache_dir = getattr(context_of(program), "cache_dir", None)
+        why = cache.disabled_by or _reason_to_pass(cache_dir) or why
+        at = cache if why or cache_dir is None else self._cache_at(cache_dir)
+        if why or source is None or at is None:
+            why = why or "its cache_dir can't be used"
+            return _pass(build, program, (options, devices, cache_dir), cache, why)
+        request = make_request(context_of(program), source, options, devices)
+        return _build(build, program, request, at)
+
+    def close(self) -> None:
+        """Close the caches that were opened here."""
+        with self._lock:
+            opened = [*self._opened, *self._at.values()]
+            self._opened.clear()
+            self._at.clear()
+        for cache in opened:
+            cache.close()
+
+    def _open(self) -> ProgramCache | None:
+        with self._lock:
+            if self._cache is None and not self._failed:
+                try:
+                    self._cache = _open_cache()
+                    self._opened.append(self._cache)
+                except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
+                    self._failed = True
+                    warn_once(
+                        logger, "open", "no cache can be opened (%r): nothing is cached", error
+                    )
+            return self._cache
+
+    def _cache_at(self, place: str | os.PathLike[str]) -> ProgramCache | None:
+        path = os.path.abspath(place)
+        with self._lock:
+            try:
+                cache = self._at.pop(path, None) or _open_cache(path)
+            except Exception as error:  # noqa: BLE001 (as above)
+                warn_once(logger, "open", "no cache can be opened in %s (%r)", path, error)
+                return None
+            self._at[path] = cache
+            if len(self._at) > _MOST_PLACES:
+                self._at.popitem(last=False)  # it is finished when nobody builds with it any more
+            return cache
+
+
+def source_info_of(program: cl.Program, info: cl.program_info) -> object:
+    """Give what a program of a source would answer, though it was loaded from a binary.
+
+    Args:
+        program: the program.
+        info: what is asked for.
+
+    Returns:
+        The source, or None where the program itself knows best.
+    """
+    if info not in (cl.program_info.SOURCE, cl.program_info.IL) or not _loaded(program):
+        return None
+    unbuilt = unbuilt_of(program)
+    if isinstance(unbuilt, bytes):
+        return unbuilt.decode(errors="replace")
+    if isinstance(unbuilt, str) or unbuilt is None:
+        return unbuilt if info == cl.program_info.SOURCE else None
+    return unbuilt.get_info(info)
+
+
+def build_log_of(program: cl.Program, device: object, info: object) -> str | None:
+    """Give what the compiler said of a program that was loaded from a binary.
+
+    Args:
+        program: the program.
+        device: the device that it was built for.
+        info: what is asked for.
+
+    Returns:
+        The build log, or None where the program itself knows best.
+    """
+    loaded = _loaded(program) if info == cl.program_build_info.LOG else ()
+    resident = record_of(program).resident
+    if not loaded or resident is None:
+        return None
+    wanted = resident.wanted
+    for tiers, found in zip(wanted.tiers, loaded, strict=True):
+        fingerprints = zip(wanted.identified.devices, wanted.identified.fingerprints, strict=True)
+        if any(one == device and its == tiers.fingerprint for one, its in fingerprints):
+            return str(found.program.build_log)
+    return None
+
+
+def _loaded(program: cl.Program) -> tuple[Any, ...]:
+    resident = record_of(program).resident
+    return () if resident is None else resident.loaded
+
+
+def _open_cache(path: str | None = None) -> ProgramCache:
+    from mace_cache.cache import ProgramCache  # noqa: PLC0415 (many programs build nothing)
+
+    return ProgramCache(storage_path=path)
+
+
+def _reason_to_pass(cache_dir: Any) -> str:
+    if caching_is_off():
+        return "PYOPENCL_NO_CACHE is set"
+    if cache_dir is False:
+        return "it is built with cache_dir=False"
+    if cache_dir is not None and not (isinstance(cache_dir, str | os.PathLike) and str(cache_dir)):
+        return "its cache_dir isn't a path"
+    return ""
+
+
+def _pass(
+    build: Build, program: cl.Program, arguments: tuple[Any, ...], cache: ProgramCache, why: str
+) -> cl.Program:
+    """Leave a program to pyopencl."""
+    started = time.perf_counter()
+    built = build(program, *arguments)
+    seconds = time.perf_counter() - started
+    explanation = Explanation(Origin.SOURCE, "", why, seconds, 0.0, "", Outcome.BYPASS)
+    attach(program, Record(explanation, None))
+    if cache.builder.tracer is not None:
+        cache.builder.tracer.tell(explanation)
+    return built
+
+
+def _build(
+    build: Build, program: cl.Program, request: BuildRequest, cache: ProgramCache
+) -> cl.Program:
+    def from_source(request: BuildRequest) -> tuple[cl.Program, float]:
+        started = time.perf_counter()
+        with saying(program, request.source):
+            build(program, request.options, request.devices, False)
+        # What the cache keeps must not keep the application's own object.
+        return opencl.share(program), time.perf_counter() - started
+
+    try:
+        record = record_of(built := cache.builder.build(request, from_source))
+    except cl.Error:
+        explanation = explain_built(request, "its source doesn't build", Outcome.MISS)
+        attach(program, Record(explanation, None))
+        raise
+    if record.explanation.origin is not Origin.SOURCE:
+        put_built(program, built, record.explanation.seconds)
+    attach(program, record)
+    return program
