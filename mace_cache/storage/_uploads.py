@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ class Uploads:
 
     The thread is there from `start` on, since none can be started when the interpreter ends, and
     holds up nobody's exit beyond `wait`.
+
+    Args:
+        prepare: what the thread runs first, to import what it is too late for then; it may raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        self._prepare = prepare
         self._waiting: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._acting = False
@@ -44,6 +49,7 @@ class Uploads:
                     logger.debug("no uploads in the background: %s", error)
                 else:
                     self._thread = thread
+                    self._acting = True  # it prepares
             return self._thread is not None
 
     def submit(self, action: Callable[[], None]) -> None:
@@ -84,6 +90,8 @@ class Uploads:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        with suppress(Exception):  # whoever needs it will say so
+            self._prepare()
         while (action := self._next()) is not None:
             action()
             del action  # it would keep the program alive until the next one

@@ -135,6 +135,10 @@ class ObjectStorageFactory(RemoteStorageFactory):
         names = [path.rstrip("/").rpartition("/")[2] for path in found]
         return sorted(name for name in names if any(self.create_storage(name).keys()))
 
+    def prepare(self) -> None:
+        """Import the client; see `RemoteStorageFactory.prepare`."""
+        import obstore.store  # noqa: F401, PLC0415 (only who uses such a remote pays for it)
+
     @contextmanager
     def connected(self) -> Iterator[ObjectStore]:
         """Give the store, whose errors leave the block as ``OSError``.

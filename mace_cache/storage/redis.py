@@ -206,6 +206,11 @@ class RedisStorageFactory(RemoteStorageFactory):
         names = {bytes(name).decode().removeprefix(prefix).rpartition(":")[0] for name in found}
         return sorted(names - {""})
 
+    def prepare(self) -> None:
+        """Import the client; see `RemoteStorageFactory.prepare`."""
+        import redis.backoff  # noqa: PLC0415 (only who uses such a remote pays for it)
+        import redis.retry  # noqa: F401, PLC0415 (as above)
+
     def disconnect(self) -> None:
         """Break off all requests; see `RemoteStorageFactory.disconnect`."""
         if "_client" in vars(self):

@@ -180,5 +180,8 @@ class RemoteStorageFactory(KVStorageFactory):
     def create_storage(self, name: str) -> RemoteStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
 
+    def prepare(self) -> None:
+        """Import what a request needs; the interpreter's end is too late for that."""
+
     def disconnect(self) -> None:
         """Break off all requests, which took too long."""

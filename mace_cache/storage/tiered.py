@@ -197,9 +197,11 @@ class TieredStorageFactory(KVStorageFactory):
         self._local = local
         self._remote = remote
         self._settings = settings
-        disconnect = remote.disconnect if isinstance(remote, RemoteStorageFactory) else _nothing
+        disconnect, prepare = _nothing, _nothing
+        if isinstance(remote, RemoteStorageFactory):
+            disconnect, prepare = remote.disconnect, remote.prepare
         self._access = FailingOpen(str(remote), settings, disconnect)
-        self._uploads = Uploads()
+        self._uploads = Uploads(prepare)
         self._renewal = Renewal(settings.lease / _RENEWALS)
         self.state_directory = local.state_directory
         weakref.finalize(self, self._uploads.stop).atexit = False
