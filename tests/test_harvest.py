@@ -547,14 +547,14 @@ def test_a_fault_of_one_program_is_its_own(
 ) -> None:
     """Whatever a driver answers about one, the others are stored."""
     faults = [ValueError("a driver's nonsense")]
-    names = opencl.kernel_names
+    log = opencl.build_log
 
-    def faulty(program: cl.Program) -> tuple[str, ...]:
+    def faulty(program: cl.Program, device: cl.Device) -> str:
         if faults:
             raise faults.pop()
-        return names(program)
+        return log(program, device)
 
-    monkeypatch.setattr(opencl, "kernel_names", faulty)
+    monkeypatch.setattr(opencl, "build_log", faulty)
     with ProgramCache() as cache:
         for number in range(3):
             cache.build(context, make_source(f"faulty {number}"))
