@@ -146,7 +146,7 @@ def test_nothing_is_removed_where_no_cache_is(tmp_path: Path, place: str) -> Non
     if place == "v1 is a link":
         (tmp_path / "v1").symlink_to("project/v2")
     target = {"~": Path.home(), "project": project, "/": Path("/")}.get(place, tmp_path)
-    run_child(_CLEAN_UP, target)
+    run_child(_CLEAN_UP, target, XDG_CACHE_HOME=str(tmp_path / "user"))
     assert (project / "v2" / NAME / "00" / f"{make_key()}.mclp").read_text() == "mine"
 
 

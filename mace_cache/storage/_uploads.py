@@ -24,7 +24,7 @@ class Uploads:
     holds up nobody's exit beyond `wait`.
 
     Args:
-        prepare: what the thread runs first, to import what it is too late for then; it may raise.
+        prepare: run before it is started, to import what it is too late for then; it may raise.
     """
 
     def __init__(self, prepare: Callable[[], None]) -> None:
@@ -40,6 +40,9 @@ class Uploads:
         """Have a thread: something is likely to follow. False where there can be none."""
         if os.getpid() != self._process:  # a forked child writes nothing
             return False
+        if self._thread is None and not self._stopped:
+            with suppress(Exception):  # whoever needs it will say so
+                self._prepare()
         with self._changed:
             if self._thread is None and not self._stopped:
                 thread = threading.Thread(target=self._run, name="mace-cache upload", daemon=True)
@@ -49,7 +52,6 @@ class Uploads:
                     logger.debug("no uploads in the background: %s", error)
                 else:
                     self._thread = thread
-                    self._acting = True  # it prepares
             return self._thread is not None
 
     def submit(self, action: Callable[[], None]) -> None:
@@ -90,8 +92,6 @@ class Uploads:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        with suppress(Exception):  # whoever needs it will say so
-            self._prepare()
         while (action := self._next()) is not None:
             action()
             del action  # it would keep the program alive until the next one

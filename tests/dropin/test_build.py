@@ -204,7 +204,7 @@ def test_signatures_stay() -> None:
         (("-DFACTOR=3",), 3),
         ((["-DFACTOR=3"],), 3),
         ((("-D", "FACTOR=3"),), 3),
-        ((iter(["-DFACTOR=3"]),), 3),
+        pytest.param((iter(["-DFACTOR=3"]),), 3, id="an iterator"),
         (("-DFACTOR=5", None), 5),
     ],
     ids=str,
