@@ -71,6 +71,24 @@ def refused(data: bytes, verifier: Verifier = VERIFIER) -> str:
     return str(caught.value)
 
 
+def test_another_binary_under_a_signed_index(key: Key) -> None:
+    """The file's own digest can be made by anybody: every way to read looks at the signed one."""
+    signed = sign(encode([OURS]), key)
+    forged = signed.replace(b"ours" * 10, b"evil" * 10)
+    end = Bundle(signed).header.digest_offset
+    forged = forged[:end] + hashlib.sha256(forged[:end]).digest() + forged[end + 32 :]
+    assert len(forged) == len(signed)
+    for read in (
+        decode_entry,
+        lambda data: list(Bundle(data).programs()),
+        lambda data: Bundle(data).find(FINGERPRINT, OURS.key),
+        lambda data: Bundle(data).verify(),
+    ):
+        read(VERIFIER.verify(signed, "a remote"))
+        with pytest.raises(DamagedFileError):
+            read(VERIFIER.verify(forged, "a remote"))
+
+
 def signature_of(data: bytes) -> bytes:
     """What follows a file's digest."""
     return Bundle(data).signature

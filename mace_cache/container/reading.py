@@ -137,7 +137,10 @@ class Bundle:
         self._verify_digest()  # covers the section too: one pass over the bytes is enough
         if self.header.section_count != 1:
             raise self._damaged(f"it holds {self.header.section_count} programs, not one", 0x24)
-        program = self._program(0, self._row(0), copied=False)
+        if self.header.signature_size:  # which covers the section's digest, and not the file's
+            program = self._verified_program(0, copied=False)
+        else:
+            program = self._program(0, self._row(0), copied=False)
         self._verify_kernel_count(len(program.kernel_names))
         return program
 
