@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from mace_cache._fetching import fetch_all_binaries
 from mace_cache.errors import BinaryRejectedError, FingerprintError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "LAUNCHING",
@@ -22,10 +23,12 @@ __all__ = [
     "device_info",
     "driver_options",
     "fetch_binaries",
+    "has_own_variables",
     "kernel_names",
     "load_from_binaries",
     "platform_info",
     "share",
+    "state_of",
     "status_of",
     "suspicion_of",
 ]
@@ -53,6 +56,8 @@ _BINARY_MAY_BE_AT_FAULT = frozenset(
         "OUT_OF_RESOURCES",
     }
 )
+
+_SINCE_2_0 = re.compile(rb"-cl-std=(?!CL1)")
 
 # pyopencl's routines that launch a kernel: whose attribute, its name, and which argument the kernel
 # is. The last is the second under the name that users know.
@@ -229,8 +234,51 @@ def share(program: cl.Program) -> cl.Program:
 
     Each holder counts for itself the kernels it has retrieved, about which pyopencl warns.
     """
-    shared: cl.Program = cl.Program.from_int_ptr(program.int_ptr)
+    # Not `int_ptr`, which a subclass may have made its own.
+    shared: cl.Program = cl.Program.from_int_ptr(program._get_prg().int_ptr)
     return shared
+
+
+def state_of(program: cl.Program, devices: Sequence[cl.Device]) -> tuple[object, ...]:
+    """Give what a driver tells of a program that changes when it is built or compiled in place.
+
+    Args:
+        program: the program.
+        devices: the devices that it was built for.
+    """
+    about, asked = cl.program_build_info, program._get_prg()
+    state = [_told(asked.get_info, cl.program_info.KERNEL_NAMES)]
+    for device in devices:
+        state.append(_told(asked.get_build_info, device, about.OPTIONS))
+        state.append(_told(asked.get_build_info, device, about.BINARY_TYPE))
+    return tuple(state)
+
+
+def has_own_variables(
+    program: cl.Program, devices: Sequence[cl.Device], options: bytes, *, intermediate: bool
+) -> bool:
+    """Whether a program may have variables in global memory, which keep their values.
+
+    OpenCL C has them since 2.0; drivers also count what is constant (OpenCL specification, 5.8.7,
+    ``CL_PROGRAM_BUILD_GLOBAL_VARIABLE_TOTAL_SIZE``).
+
+    Args:
+        program: the program.
+        devices: the devices that it was built for.
+        options: as `driver_options` gives them.
+        intermediate: whether it is made of SPIR-V.
+    """
+    if not intermediate and not _SINCE_2_0.search(options):
+        return False
+    asked, size = program._get_prg(), cl.program_build_info.GLOBAL_VARIABLE_TOTAL_SIZE
+    return any(_told(asked.get_build_info, device, size) != 0 for device in devices)
+
+
+def _told(ask: Callable[..., object], *query: object) -> object:
+    try:
+        return ask(*query)
+    except (cl.Error, UnicodeDecodeError):
+        return None
 
 
 def status_of(error: cl.Error) -> str:

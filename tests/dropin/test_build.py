@@ -33,6 +33,7 @@ from tests.helpers import (
     FaultyStorage,
     entries,
     make_source,
+    opencl_error,
     read_entry,
     refuse_loads,
     run_child,
@@ -418,6 +419,82 @@ def test_a_second_build_of_one_program(context: cl.Context, stored: Path) -> Non
         program.build("-DFACTOR=13")
         assert outcome(program) is Outcome.MISS
         assert (scale(program), scale(build(context))) == (13, 2)
+
+
+def built_anew(program: cl.Program) -> cl.Program:
+    """The same OpenCL program, built with another factor where nothing is hooked."""
+    shared: cl.Program = cl.Program.from_int_ptr(program.int_ptr)
+    shared.build("-DFACTOR=7")
+    return shared
+
+
+def compiled(program: cl.Program) -> cl.Program:
+    """The same OpenCL program, made one that could be linked."""
+    program._get_prg().compile(b"-DFACTOR=7", None, [])
+    return program
+
+
+@pytest.mark.parametrize("change", [built_anew, compiled])
+def test_what_was_built_anew_in_its_place(
+    context: cl.Context, cache_directory: Path, change: Callable[[cl.Program], cl.Program]
+) -> None:
+    """The cache neither hands out nor stores it as what it was before."""
+    with mace_cache.installed(cache := ProgramCache()):
+        change(build(context, "-DFACTOR=3"))
+        program = build(context, "-DFACTOR=3")
+        assert outcome(program) is Outcome.MISS
+        assert scale(program) == 3
+        change(program)
+        cache.close()
+        assert not entries(cache_directory)
+        assert scale(build(context, "-DFACTOR=3")) == 3
+        cache.close()
+    assert len(entries(cache_directory)) == 1
+    with mace_cache.installed():
+        assert scale(build(context, "-DFACTOR=3")) == 3
+
+
+def test_variables_of_a_program(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they keep their values, each program has its own, as its driver counts them."""
+    monkeypatch.setattr(opencl, "has_own_variables", lambda *_arguments, **_named: True)
+    with mace_cache.installed(cache := ProgramCache()):
+        first = build(context)
+        cache.flush()
+        second = build(context)
+        assert mace_cache.explain(second).origin is Origin.STORAGE
+        assert first.int_ptr != second.int_ptr != build(context).int_ptr
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "intermediate", "own"),
+    [
+        (b"", 4, False, False),  # as Oclgrind counts what isn't one
+        (b"-cl-std=CL1.2", 4, False, False),
+        (b"-DX -cl-std=CL2.0", 4, False, True),
+        (b"-cl-std=CLC++", 4, False, True),
+        (b"-cl-std=CL3.0", 0, False, False),
+        (b"-cl-std=CL3.0", None, False, True),
+        (b"", 4, True, True),
+        (b"", 0, True, False),
+    ],
+)
+def test_which_programs_have_variables(
+    device: cl.Device, options: bytes, told: int | None, intermediate: bool, own: bool
+) -> None:
+    """OpenCL C since 2.0 and SPIR-V, unless the driver says that there are none."""
+
+    class Asked:
+        def _get_prg(self) -> Asked:
+            return self
+
+        def get_build_info(self, _device: cl.Device, _query: object) -> int:
+            if told is None:
+                raise opencl_error("INVALID_VALUE")
+            return told
+
+    program: Any = Asked()
+    found = opencl.has_own_variables(program, [device], options, intermediate=intermediate)
+    assert found is own
 
 
 # Programs that aren't made of a source
