@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAUNCHING",
+    "PROGRAM",
     "build_from_source",
     "build_log",
     "create_kernels",
@@ -26,12 +27,16 @@ __all__ = [
     "has_own_variables",
     "kernel_names",
     "load_from_binaries",
+    "make_unbuilt",
     "platform_info",
     "share",
     "state_of",
     "status_of",
     "suspicion_of",
 ]
+
+# pyopencl's own class, where an application has put its own in the place of it.
+PROGRAM: type[cl.Program] = next(one for one in cl.Program.__mro__ if "_get_prg" in vars(one))
 
 # What a call can answer when the binary is at fault. Where it is not, the step fails again after
 # the rebuild, and that failure is the caller's. Memory and queue errors are left out: no rebuild
@@ -107,7 +112,7 @@ def driver_options(context: cl.Context, options: str | Sequence[str] | None) -> 
         options: as `pyopencl.Program.build` takes them.
     """
     split = _split(options) if isinstance(options, str) else options
-    return cl.Program._process_build_options(context, split)[0]
+    return PROGRAM._process_build_options(context, split)[0]
 
 
 @functools.lru_cache(maxsize=256)
@@ -142,10 +147,10 @@ def build_from_source(
         pyopencl.Error: the source doesn't build, with the type, code and log that pyopencl gives.
     """
     started = time.perf_counter()
-    program = cl.Program(context, source)
+    program = PROGRAM(context, source)
     cache_directory: Any = False if uncached else None
     # Where `install` has put the cache in its place, this is what it replaced.
-    build = getattr(cl.Program.build, "replaced", cl.Program.build)
+    build = getattr(PROGRAM.build, "replaced", PROGRAM.build)
     build(program, options, devices=devices, cache_dir=cache_directory)
     return program, time.perf_counter() - started
 
@@ -170,7 +175,7 @@ def load_from_binaries(
         BinaryRejectedError: the driver refused them, with whatever status.
     """
     try:
-        program = cl.Program(context, devices, binaries)  # type: ignore[arg-type] # any buffer will do
+        program = PROGRAM(context, devices, binaries)  # type: ignore[arg-type] # any buffer will do
         # pyopencl's public build() would warn about a log that the first build has shown already.
         program._get_prg()._build(options, devices)
     except cl.Error as error:
@@ -235,8 +240,7 @@ def share(program: cl.Program) -> cl.Program:
     Each holder counts for itself the kernels it has retrieved, about which pyopencl warns.
     """
     # Not `int_ptr`, which a subclass may have made its own.
-    shared: cl.Program = cl.Program.from_int_ptr(program._get_prg().int_ptr)
-    return shared
+    return PROGRAM(cl._cl._Program.from_int_ptr(program._get_prg().int_ptr, True))
 
 
 def state_of(program: cl.Program, devices: Sequence[cl.Device]) -> tuple[object, ...]:
@@ -279,6 +283,17 @@ def _told(ask: Callable[..., object], *query: object) -> object:
         return ask(*query)
     except (cl.Error, UnicodeDecodeError):
         return None
+
+
+def make_unbuilt(context: cl.Context, source: str | bytes) -> Any:
+    """Make what a `pyopencl.Program` holds before its build, of OpenCL C or SPIR-V.
+
+    Raises:
+        pyopencl.Error: the driver refused it.
+    """
+    if isinstance(source, bytes):
+        return cl._cl._create_program_with_il(context, source)
+    return cl._cl._Program(context, source)
 
 
 def status_of(error: cl.Error) -> str:
