@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mace_cache._report import warn_once
 from mace_cache.harvest._exit import leave_driver_alone_at_exit
 from mace_cache.harvest.pending import PendingHarvest
+from mace_cache.harvest.policy import may_be_ended
 from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.missed import MOST_NOTED, MissedFile
 from mace_cache.statistics import Counts, StatisticsFile
@@ -86,10 +87,13 @@ class Unwritten:
         )
 
     def harvest_now(self, built: ResidentProgram) -> None:
-        """Fetch a program's binaries at once, and write them in a thread shortly."""
+        """Fetch a program's binaries at once; write them in a thread shortly, or else now."""
         if self._is_mine():
             self._pending.fetch(built)
-            self._soon.expect()
+            if may_be_ended():
+                self._write_fetched()
+            else:
+                self._soon.expect()
 
     def harvest_later(self, built: ResidentProgram) -> None:
         """Harvest a program in a quiet moment, or whenever `flush` comes first."""

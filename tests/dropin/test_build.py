@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
+import os
 import struct
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +32,7 @@ from mace_cache import (
 )
 from mace_cache._report import forget_reported
 from tests.helpers import (
+    REPOSITORY,
     FakeFactory,
     FaultyStorage,
     entries,
@@ -897,6 +901,40 @@ def test_threads(context: cl.Context, queue: cl.CommandQueue, stored: Path) -> N
 
     with mace_cache.installed(), ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(200)))
+
+
+_WORKERS = """
+import multiprocessing
+import mace_cache, tests.helpers as h, pyopencl as cl
+
+def work(tag):
+    with mace_cache.installed(cache := mace_cache.ProgramCache()):
+        program = cl.Program(h.open_context(), h.make_source(tag)).build()
+        kept.append(cache)  # nothing but the end of the worker finishes it
+        return mace_cache.explain(program).outcome.value
+
+kept = []
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(*pool.map(work, ["a", "b"]))
+"""
+
+
+def test_workers_of_a_pool(tmp_path: Path, cache_directory: Path) -> None:
+    """A pool that is left kills its workers: what they build is stored by then."""
+    path = tmp_path / "workers.py"
+    path.write_text(_WORKERS)
+    for expected in ("miss miss", "hit hit"):
+        done = subprocess.run(
+            [sys.executable, str(path)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.strip() == expected
+    assert len(entries(cache_directory)) == 2
 
 
 def test_results_are_those_of_the_source(
