@@ -12,7 +12,7 @@ import functools
 import logging
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 from pyopencl import _cl
@@ -57,10 +57,13 @@ def fetch_all_binaries(program: cl.Program) -> list[bytes]:
     return binaries  # type: ignore[return-value] # as above
 
 
-def fetch_il(program: cl.Program) -> bytes:
+def fetch_il(program: Any) -> bytes:
     """Give the SPIR-V that a program was made of; nothing for another program.
 
     pyopencl itself takes it for text.
+
+    Args:
+        program: the program, or pyopencl's own object within it.
     """
     ask = _get_program_info()
     if ask is None:

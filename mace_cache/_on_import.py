@@ -7,6 +7,7 @@ at every start: it imports next to nothing, and whatever goes wrong stays in her
 from __future__ import annotations
 
 import sys
+from _thread import get_ident  # threading would take longer
 
 TYPE_CHECKING = False  # importing it would take longer than all the rest
 if TYPE_CHECKING:
@@ -21,37 +22,58 @@ __all__ = ["watch"]
 class _WhenImported:
     """Among the finders of modules, one that finds pyopencl as the others do."""
 
+    def __init__(self) -> None:
+        self._looking: set[int] = set()  # threads: another finder may ask all of them as well
+
     def find_spec(
         self,
         name: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002 (as importlib calls it)
-        target: ModuleType | None = None,  # noqa: ARG002 (as importlib calls it)
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Find a module; see `importlib.abc.MetaPathFinder`."""
-        if name != "pyopencl":
+        if name != "pyopencl" or get_ident() in self._looking:
             return None
-        sys.meta_path.remove(self)
-        from importlib.util import find_spec  # noqa: PLC0415 (most programs never get here)
-
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            _install_after(spec.loader)
+        self._looking.add(get_ident())
+        try:
+            spec = self._find_elsewhere(name, path, target)
+        finally:
+            self._looking.discard(get_ident())
+        try:
+            if spec is not None and spec.loader is not None:
+                self._install_after(spec.loader)
+        except Exception:  # noqa: BLE001, S110 (it is imported as ever)
+            pass
         return spec
 
+    def _find_elsewhere(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        for finder in list(sys.meta_path):
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec = None if find is None else find(name, path, target)
+            if spec is not None:
+                return spec  # type: ignore[no-any-return] # whatever a finder gives
+        return None
 
-def _install_after(loader: Loader) -> None:
-    execute = loader.exec_module
+    def _install_after(self, loader: Loader) -> None:
+        execute = loader.exec_module
 
-    def exec_module(module: ModuleType) -> None:
-        execute(module)
-        try:
-            from mace_cache import install  # noqa: PLC0415 (it may be gone by now)
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if module.__name__ != "pyopencl":  # some loaders are there for all modules
+                return
+            try:
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                from mace_cache import install  # noqa: PLC0415 (it may be gone by now)
 
-            install()
-        except Exception:  # noqa: BLE001, S110 (pyopencl works without)
-            pass
+                install()
+            except Exception:  # noqa: BLE001, S110 (pyopencl works without)
+                pass
 
-    vars(loader)["exec_module"] = exec_module
+        if "exec_module" not in vars(loader):  # a loader can be found twice
+            vars(loader)["exec_module"] = exec_module
 
 
 def watch() -> None:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 
 from mace_cache._fetching import fetch_il
+from mace_cache.opencl import PROGRAM, make_unbuilt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "caching_is_off",
     "context_of",
+    "make_own",
+    "makes_own_options",
     "put_built",
     "saying",
     "source_of",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 _UNBUILT = "_mace_cache_unbuilt"
+_OPTIONS = "_process_build_options"
 
 # SPIR-V specification, 2.3 and 3: header, instructions, OpFunction, OpDecorate, SpecId
 _WORD, _MAGIC, _HEADER_WORDS = 4, 0x07230203, 5
@@ -56,12 +60,18 @@ def source_of(program: cl.Program) -> tuple[str | bytes | None, str]:
         return held.get("_source"), ""
     if "_source" in held:
         return None, "it was used before its build"
-    il = fetch_il(program)
+    il = fetch_il(held["_prg"])
     if not il:
         return None, "it isn't made of a source"
     if _may_be_specialized(il):
         return None, "its IL can be specialized, with values that can't be asked for"
     return il, ""
+
+
+def makes_own_options(program: cl.Program) -> bool:
+    """Whether its class builds it with options that nobody else knows."""
+    making = next(vars(one)[_OPTIONS] for one in type(program).__mro__ if _OPTIONS in vars(one))
+    return making is not vars(PROGRAM)[_OPTIONS]
 
 
 @contextmanager
@@ -78,11 +88,42 @@ def saying(program: cl.Program, source: str | bytes) -> Iterator[None]:
             held["_source"] = own
 
 
-def unbuild(program: cl.Program) -> None:
-    """Make a built program of OpenCL C one that wasn't built, where its context is known."""
+def unbuild(program: cl.Program) -> Callable[[], None]:
+    """Make a program that the cache may share with others one that wasn't built.
+
+    Nothing is changed where that can't be done, which pyopencl itself doesn't take either.
+
+    Returns:
+        What undoes it.
+    """
     held = vars(program)
-    if "_source" in held and "_context" in held:
-        held["_prg"] = None
+    names = ("_prg", _UNBUILT, "_build_duration_info")
+    before = {name: held[name] for name in names if name in held}
+    if "_context" in held:
+        held["_prg"] = None if "_source" in held else _unbuilt_il(held)
+
+    def undo() -> None:
+        for name in names:
+            held.pop(name, None)
+        held.update(before)
+
+    return undo
+
+
+def _unbuilt_il(held: dict[str, Any]) -> Any:
+    if _UNBUILT in held:  # it was loaded from a binary instead
+        return held.pop(_UNBUILT)
+    try:
+        return make_unbuilt(held["_context"], fetch_il(held["_prg"]))
+    except cl.Error:
+        return held["_prg"]  # the cache sees that it is another one now
+
+
+def make_own(program: cl.Program) -> None:
+    """Give a program that wasn't built an OpenCL program of its own, without a word about it."""
+    held = vars(program)
+    if held.get("_prg") is None and "_source" in held and "_context" in held:
+        held["_prg"] = make_unbuilt(held["_context"], held["_source"])
 
 
 def unbuilt_of(program: cl.Program) -> Any:

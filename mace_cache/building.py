@@ -221,7 +221,7 @@ class Builder:
             return Missing(self._disabled_by)
         identified = identify(request)
         resident = self._resident.find(identified.identity)
-        if resident is not None and resident.wanted.is_current():
+        if resident is not None and resident.is_unchanged() and resident.wanted.is_current():
             self._unwritten.counts.memory_hits += 1
             explanation = explain_found(request, Origin.MEMORY, _BUILT_BEFORE, resident)
             if self.tracer is not None:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
+from mace_cache import opencl
 from mace_cache._report import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from mace_cache.cache import ProgramCache
     from mace_cache.hooked import Hooked
@@ -33,6 +35,7 @@ _OLDEST_TESTED, _NEWEST_TESTED = (2026, 1), (2026, 1, 4)
 _lock = threading.RLock()
 _replaced: dict[str, tuple[Any, Any]] = {}  # by name: what was there, and what is in its place
 _installed: list[_Installation] = []  # the last one counts
+_needed = False  # since a program was built: see `_put_back_all`
 _by_install: list[_Installation] = []  # at most one: what `install` has put there
 
 
@@ -50,7 +53,9 @@ class _Installation:
     def make_hooked(self) -> Hooked:
         from mace_cache.hooked import Hooked  # noqa: PLC0415 (many programs build nothing)
 
+        global _needed  # noqa: PLW0603 (programs stay that were built)
         with _lock:
+            _needed = True
             self.hooked = self.hooked or Hooked(self._cache)
         return self.hooked
 
@@ -80,7 +85,9 @@ def install(cache: ProgramCache | None = None) -> bool:
 def uninstall() -> None:
     """Undo `install`; where nothing is installed, do nothing.
 
-    The cache that `install` opened itself is closed. A block of `installed` isn't affected.
+    The cache that `install` opened itself is closed. A block of `installed` isn't affected. Once a
+    program was built, pyopencl's functions go through ours for good, which then cache nothing: that
+    program has to be built again from its source.
     """
     with _lock:
         leaving = _by_install.pop() if _by_install else None
@@ -143,16 +150,22 @@ def _replace_all() -> None:
     """Put our functions in the place of pyopencl's, where they aren't in use already."""
     for name, make in _REPLACEMENTS.items():
         if name not in _replaced:
-            before = vars(cl.Program)[name]
+            before = vars(opencl.PROGRAM)[name]
             _replaced[name] = before, make(before)
-            setattr(cl.Program, name, _replaced[name][1])
+            setattr(opencl.PROGRAM, name, _replaced[name][1])
 
 
 def _put_back_all() -> None:
-    """Put pyopencl's functions back, except where somebody else has replaced ours since."""
+    """Put pyopencl's functions back, except where somebody else has replaced ours since.
+
+    Once a program was built they stay, and call pyopencl's: such a program may share what is built
+    with others or come from a binary, and has to answer, and to be built again, as one of a source.
+    """
+    if _needed:
+        return
     for name, (before, ours) in list(_replaced.items()):
-        if vars(cl.Program)[name] is ours:
-            setattr(cl.Program, name, before)
+        if vars(opencl.PROGRAM)[name] is ours:
+            setattr(opencl.PROGRAM, name, before)
             del _replaced[name]
 
 
@@ -164,12 +177,30 @@ def _make_build(before: Callable[..., cl.Program]) -> Callable[..., cl.Program]:
         try:
             installation = _installed[-1]
         except IndexError:
-            return before(self, options, devices, cache_dir)
+            with _as_its_own(self):
+                return before(self, options, devices, cache_dir)
         hooked = installation.hooked or installation.make_hooked()
         return hooked.build(before, self, options, devices, cache_dir)
 
     vars(build)["replaced"] = before  # for opencl.build_from_source
     return build
+
+
+def _make_compile(before: Callable[..., cl.Program]) -> Callable[..., cl.Program]:
+    @functools.wraps(before)
+    def compile(  # noqa: A001 (as pyopencl names it)
+        self: cl.Program, options: Any = None, devices: Any = None, headers: Any = None
+    ) -> cl.Program:
+        with _as_its_own(self):
+            return before(self, options, devices, headers)
+
+    return compile
+
+
+def _as_its_own(program: cl.Program) -> AbstractContextManager[None]:
+    from mace_cache.hooked import as_its_own  # noqa: PLC0415 (as above)
+
+    return as_its_own(program)
 
 
 def _make_get_info(before: Callable[..., object]) -> Callable[..., object]:
@@ -201,6 +232,7 @@ def _make_property(info: cl.program_info) -> Callable[[property], property]:
 _ARGUMENTS = 2  # of get_build_info, besides the program
 _REPLACEMENTS: dict[str, Callable[[Any], Any]] = {
     "build": _make_build,
+    "compile": _make_compile,
     "get_build_info": _make_get_build_info,
     "get_info": _make_get_info,
     "il": _make_property(cl.program_info.IL),

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
@@ -15,6 +16,8 @@ from mace_cache import opencl
 from mace_cache._program_parts import (
     caching_is_off,
     context_of,
+    make_own,
+    makes_own_options,
     put_built,
     saying,
     source_of,
@@ -23,18 +26,18 @@ from mace_cache._program_parts import (
 )
 from mace_cache._report import warn_once
 from mace_cache.explanation import Explanation, Origin, Outcome
-from mace_cache.records import Record, attach, explain_built, record_of
+from mace_cache.records import NONE, Record, attach, explain_built, record_of
 from mace_cache.request import make_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mace_cache.cache import ProgramCache
     from mace_cache.request import BuildRequest
 
     Build = Callable[..., cl.Program]
 
-__all__ = ["Hooked", "build_log_of", "source_info_of"]
+__all__ = ["Hooked", "as_its_own", "build_log_of", "source_info_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +78,19 @@ class Hooked:
         """
         cache = self._cache or self._open()
         if cache is None:
-            return build(program, options, devices, cache_dir)
-        if record_of(program).explanation.outcome is not Outcome.BYPASS:
-            unbuild(program)
+            with as_its_own(program):
+                return build(program, options, devices, cache_dir)
+        with _unbuilt(program):
+            return self._build(cache, build, program, (options, devices, cache_dir))
+
+    def _build(
+        self, cache: ProgramCache, build: Build, program: cl.Program, arguments: tuple[Any, ...]
+    ) -> cl.Program:
+        options, devices, cache_dir = arguments
         source, why = source_of(program)
         if cache_dir is None and source is not None:
             cache_dir = getattr(context_of(program), "cache_dir", None)
-        why = cache.disabled_by or _reason_to_pass(cache_dir) or why
+        why = cache.disabled_by or _reason_to_pass(program, cache_dir) or why
         at = cache if why or cache_dir is None else self._cache_at(cache_dir)
         if why or source is None or at is None:
             why = why or "its cache_dir can't be used"
@@ -123,6 +132,33 @@ class Hooked:
             if len(self._at) > _MOST_PLACES:
                 self._at.popitem(last=False)  # it is finished when nobody builds with it any more
             return cache
+
+
+@contextmanager
+def as_its_own(program: cl.Program) -> Iterator[None]:
+    """Have pyopencl build or compile a program from its source, and not what others share of it."""
+    with _unbuilt(program):
+        if record_of(program).explanation.outcome is not Outcome.BYPASS:
+            make_own(program)
+            attach(program, NONE)
+        yield
+
+
+@contextmanager
+def _unbuilt(program: cl.Program) -> Iterator[None]:
+    before = record_of(program)
+    if before.explanation.outcome is Outcome.BYPASS:  # it is its own
+        yield
+        return
+    undo = unbuild(program)
+    try:
+        yield
+    except cl.RuntimeError:
+        raise
+    except BaseException:  # nothing was built: as ever, it stays what it was
+        undo()
+        attach(program, before)
+        raise
 
 
 def source_info_of(program: cl.Program, info: cl.program_info) -> object:
@@ -179,13 +215,15 @@ def _open_cache(path: str | None = None) -> ProgramCache:
     return ProgramCache(storage_path=path)
 
 
-def _reason_to_pass(cache_dir: Any) -> str:
+def _reason_to_pass(program: cl.Program, cache_dir: Any) -> str:
     if caching_is_off():
         return "PYOPENCL_NO_CACHE is set"
     if cache_dir is False:
         return "it is built with cache_dir=False"
     if cache_dir is not None and not (isinstance(cache_dir, str | os.PathLike) and str(cache_dir)):
         return "its cache_dir isn't a path"
+    if makes_own_options(program):
+        return "its class makes its own options"
     return ""
 
 
@@ -194,13 +232,21 @@ def _pass(
 ) -> cl.Program:
     """Leave a program to pyopencl."""
     started = time.perf_counter()
-    built = build(program, *arguments)
+    try:
+        built = build(program, *arguments)
+    except Exception:
+        _tell_passed(program, started, cache, f"{why}, and it doesn't build")
+        raise
+    _tell_passed(program, started, cache, why)
+    return built
+
+
+def _tell_passed(program: cl.Program, started: float, cache: ProgramCache, why: str) -> None:
     seconds = time.perf_counter() - started
     explanation = Explanation(Origin.SOURCE, "", why, seconds, 0.0, "", Outcome.BYPASS)
     attach(program, Record(explanation, None))
     if cache.builder.tracer is not None:
         cache.builder.tracer.tell(explanation)
-    return built
 
 
 def _build(

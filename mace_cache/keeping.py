@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mace_cache.loading import Loading
     from mace_cache.request import WantedProgram
     from mace_cache.resident import ResidentPrograms
+    from mace_cache.tiers import Found
     from mace_cache.unwritten import Unwritten
 
 __all__ = ["Keeper", "Missing"]
@@ -89,8 +90,7 @@ class Keeper:
         """Count a program that the driver took, keep it in memory and hand it out."""
         build_seconds = max(found.program.build_seconds for found in loading.loaded)
         loaded = tuple([found.to_keep() for found in loading.loaded])
-        resident = ResidentProgram(program, wanted, loaded, build_seconds)
-        self._resident.insert(wanted.identified.identity, resident)
+        resident = self._keep_in_memory(program, wanted, loaded, build_seconds)
         request, origin = wanted.identified.request, loading.loaded[0].origin
         explanation = explain_found(request, origin, loading.reason, resident)
         self._unwritten.counts.hits += 1
@@ -177,13 +177,29 @@ class Keeper:
             counts.misses += 1
         if not wanted.is_current():
             raise UncacheableError("a header changed while the program was built")
-        resident = ResidentProgram(program, wanted, (), seconds)
-        self._resident.insert(wanted.identified.identity, resident)
+        resident = self._keep_in_memory(program, wanted, (), seconds)
         prepare_locks()
         unwritten = self._unwritten
         late = self.harvests_late(wanted)
         store = unwritten.harvest_later if late else unwritten.harvest_now
-        store(program, wanted, seconds)
+        store(resident)
+        return resident
+
+    def _keep_in_memory(
+        self,
+        program: cl.Program,
+        wanted: WantedProgram,
+        loaded: tuple[Found, ...],
+        build_seconds: float,
+    ) -> ResidentProgram:
+        """Keep a program for whoever asks next, unless its variables would be theirs too."""
+        identified = wanted.identified
+        devices, options = identified.devices, identified.driver_options
+        state = opencl.state_of(program, devices)
+        resident = ResidentProgram(program, wanted, loaded, build_seconds, state)
+        intermediate = isinstance(identified.request.source, bytes)
+        if not opencl.has_own_variables(program, devices, options, intermediate=intermediate):
+            self._resident.insert(identified.identity, resident)
         return resident
 
 

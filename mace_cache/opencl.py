@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +13,30 @@ from mace_cache._fetching import fetch_all_binaries
 from mace_cache.errors import BinaryRejectedError, FingerprintError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "LAUNCHING",
+    "PROGRAM",
     "build_from_source",
     "build_log",
     "create_kernels",
     "device_info",
     "driver_options",
     "fetch_binaries",
+    "has_own_variables",
     "kernel_names",
     "load_from_binaries",
+    "make_unbuilt",
     "platform_info",
     "share",
+    "state_of",
     "status_of",
     "suspicion_of",
 ]
+
+# pyopencl's own class, where an application has put its own in the place of it.
+PROGRAM: type[cl.Program] = next(one for one in cl.Program.__mro__ if "_get_prg" in vars(one))
 
 # What a call can answer when the binary is at fault. Where it is not, the step fails again after
 # the rebuild, and that failure is the caller's. Memory and queue errors are left out: no rebuild
@@ -53,6 +61,8 @@ _BINARY_MAY_BE_AT_FAULT = frozenset(
         "OUT_OF_RESOURCES",
     }
 )
+
+_SINCE_2_0 = re.compile(rb"-cl-std=(?!CL1)")
 
 # pyopencl's routines that launch a kernel: whose attribute, its name, and which argument the kernel
 # is. The last is the second under the name that users know.
@@ -102,7 +112,7 @@ def driver_options(context: cl.Context, options: str | Sequence[str] | None) -> 
         options: as `pyopencl.Program.build` takes them.
     """
     split = _split(options) if isinstance(options, str) else options
-    return cl.Program._process_build_options(context, split)[0]
+    return PROGRAM._process_build_options(context, split)[0]
 
 
 @functools.lru_cache(maxsize=256)
@@ -137,10 +147,10 @@ def build_from_source(
         pyopencl.Error: the source doesn't build, with the type, code and log that pyopencl gives.
     """
     started = time.perf_counter()
-    program = cl.Program(context, source)
+    program = PROGRAM(context, source)
     cache_directory: Any = False if uncached else None
     # Where `install` has put the cache in its place, this is what it replaced.
-    build = getattr(cl.Program.build, "replaced", cl.Program.build)
+    build = getattr(PROGRAM.build, "replaced", PROGRAM.build)
     build(program, options, devices=devices, cache_dir=cache_directory)
     return program, time.perf_counter() - started
 
@@ -165,7 +175,7 @@ def load_from_binaries(
         BinaryRejectedError: the driver refused them, with whatever status.
     """
     try:
-        program = cl.Program(context, devices, binaries)  # type: ignore[arg-type] # any buffer will do
+        program = PROGRAM(context, devices, binaries)  # type: ignore[arg-type] # any buffer will do
         # pyopencl's public build() would warn about a log that the first build has shown already.
         program._get_prg()._build(options, devices)
     except cl.Error as error:
@@ -229,8 +239,61 @@ def share(program: cl.Program) -> cl.Program:
 
     Each holder counts for itself the kernels it has retrieved, about which pyopencl warns.
     """
-    shared: cl.Program = cl.Program.from_int_ptr(program.int_ptr)
-    return shared
+    # Not `int_ptr`, which a subclass may have made its own.
+    return PROGRAM(cl._cl._Program.from_int_ptr(program._get_prg().int_ptr, True))
+
+
+def state_of(program: cl.Program, devices: Sequence[cl.Device]) -> tuple[object, ...]:
+    """Give what a driver tells of a program that changes when it is built or compiled in place.
+
+    Args:
+        program: the program.
+        devices: the devices that it was built for.
+    """
+    about, asked = cl.program_build_info, program._get_prg()
+    state = [_told(asked.get_info, cl.program_info.KERNEL_NAMES)]
+    for device in devices:
+        state.append(_told(asked.get_build_info, device, about.OPTIONS))
+        state.append(_told(asked.get_build_info, device, about.BINARY_TYPE))
+    return tuple(state)
+
+
+def has_own_variables(
+    program: cl.Program, devices: Sequence[cl.Device], options: bytes, *, intermediate: bool
+) -> bool:
+    """Whether a program may have variables in global memory, which keep their values.
+
+    OpenCL C has them since 2.0; drivers also count what is constant (OpenCL specification, 5.8.7,
+    ``CL_PROGRAM_BUILD_GLOBAL_VARIABLE_TOTAL_SIZE``).
+
+    Args:
+        program: the program.
+        devices: the devices that it was built for.
+        options: as `driver_options` gives them.
+        intermediate: whether it is made of SPIR-V.
+    """
+    if not intermediate and not _SINCE_2_0.search(options):
+        return False
+    asked, size = program._get_prg(), cl.program_build_info.GLOBAL_VARIABLE_TOTAL_SIZE
+    return any(_told(asked.get_build_info, device, size) != 0 for device in devices)
+
+
+def _told(ask: Callable[..., object], *query: object) -> object:
+    try:
+        return ask(*query)
+    except (cl.Error, UnicodeDecodeError):
+        return None
+
+
+def make_unbuilt(context: cl.Context, source: str | bytes) -> Any:
+    """Make what a `pyopencl.Program` holds before its build, of OpenCL C or SPIR-V.
+
+    Raises:
+        pyopencl.Error: the driver refused it.
+    """
+    if isinstance(source, bytes):
+        return cl._cl._create_program_with_il(context, source)
+    return cl._cl._Program(context, source)
 
 
 def status_of(error: cl.Error) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mace_cache.resident import ResidentProgram
 
 __all__ = [
+    "NONE",
     "Record",
     "attach",
     "explain",
@@ -42,7 +43,7 @@ class Record(NamedTuple):
     resident: ResidentProgram | None
 
 
-_NONE = Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)
+NONE = Record(Explanation(Origin.SOURCE, "", "it was not built through a cache", 0.0), None)
 
 
 def explain_found(
@@ -107,4 +108,4 @@ def record_of(program: cl.Program) -> Record:
     """Give a program's record; one that wasn't built through a cache is said to be so."""
     # Not getattr: pyopencl takes any attribute that it doesn't know for the name of a kernel.
     record = vars(program).get(_ATTRIBUTE)
-    return record if isinstance(record, Record) else _NONE
+    return record if isinstance(record, Record) else NONE

@@ -6,6 +6,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache import opencl
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -28,12 +30,18 @@ class ResidentProgram(NamedTuple):
         wanted: what it was built for.
         loaded: what it was loaded from, one a fingerprint, or nothing for a build from source.
         build_seconds: what the build from source took, now or when the binary was stored.
+        state: what the driver told of it (`opencl.state_of`) when it was built or loaded.
     """
 
     program: cl.Program
     wanted: WantedProgram
     loaded: tuple[Found, ...]
     build_seconds: float
+    state: tuple[object, ...]
+
+    def is_unchanged(self) -> bool:
+        """Whether nobody who shares the program has built it anew, or compiled it, in its place."""
+        return opencl.state_of(self.program, self.wanted.identified.devices) == self.state
 
 
 class ResidentPrograms:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mace_cache._report import warn_once
 from mace_cache.harvest._exit import leave_driver_alone_at_exit
 from mace_cache.harvest.pending import PendingHarvest
+from mace_cache.harvest.policy import may_be_ended
 from mace_cache.harvest.quiet import QuietMoment
 from mace_cache.missed import MOST_NOTED, MissedFile
 from mace_cache.statistics import Counts, StatisticsFile
@@ -22,15 +23,13 @@ from mace_cache.statistics import Counts, StatisticsFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pyopencl as cl
-
     from mace_cache._directories import Place
     from mace_cache._program_locks import ProgramLocks
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
     from mace_cache.harvest.finalise import Harvested
     from mace_cache.missed import Missed
-    from mace_cache.request import WantedProgram
+    from mace_cache.resident import ResidentProgram
     from mace_cache.tiers import Tiers
 
 __all__ = ["Unwritten"]
@@ -87,16 +86,19 @@ class Unwritten:
             None if statistics_directory is None else MissedFile(statistics_directory)
         )
 
-    def harvest_now(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
-        """Fetch a program's binaries at once, and write them in a thread shortly; as `fetch`."""
+    def harvest_now(self, built: ResidentProgram) -> None:
+        """Fetch a program's binaries at once; write them in a thread shortly, or else now."""
         if self._is_mine():
-            self._pending.fetch(program, wanted, seconds)
-            self._soon.expect()
+            self._pending.fetch(built)
+            if may_be_ended():
+                self._write_fetched()
+            else:
+                self._soon.expect()
 
-    def harvest_later(self, program: cl.Program, wanted: WantedProgram, seconds: float) -> None:
-        """Harvest a program in a quiet moment, or whenever `flush` comes first; as `fetch`."""
+    def harvest_later(self, built: ResidentProgram) -> None:
+        """Harvest a program in a quiet moment, or whenever `flush` comes first."""
         if self._is_mine():
-            self._pending.add(program, wanted, seconds)
+            self._pending.add(built)
             self._quiet.postpone()
 
     def finalise_later(self, harvested: Harvested) -> None:

@@ -53,7 +53,7 @@ def test_every_status_is_a_rejection(
     def refuse(*_arguments: object) -> None:
         raise opencl_error(status)
 
-    monkeypatch.setattr(cl, "Program", refuse)
+    monkeypatch.setattr(opencl, "PROGRAM", refuse)
     with pytest.raises(BinaryRejectedError) as caught:
         opencl.load_from_binaries(context, context.devices, [b""], b"")
     assert caught.value.status == (status if isinstance(status, str) else "status -9999")

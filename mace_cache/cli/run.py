@@ -38,10 +38,11 @@ def with_hook(environment: dict[str, str] | os._Environ[str]) -> dict[str, str]:
     Args:
         environment: what they have beside that.
     """
-    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    if _STARTUP not in paths:
-        paths.insert(0, _STARTUP)
-    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
+    paths = environment.get("PYTHONPATH", "")
+    if _STARTUP not in paths.split(os.pathsep):
+        # As it is, behind ours: an empty entry means the current directory.
+        paths = f"{_STARTUP}{os.pathsep}{paths}" if paths else _STARTUP
+    return {**environment, "PYTHONPATH": paths}
 
 
 def _become(command: list[str], environment: dict[str, str]) -> None:

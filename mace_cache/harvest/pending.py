@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from mace_cache._program_locks import ProgramLocks
     from mace_cache.request import WantedProgram
-
-    _Waiting = tuple[cl.Program, WantedProgram, float]
+    from mace_cache.resident import ResidentProgram
 
 __all__ = ["PendingHarvest", "fetch"]
 
@@ -82,20 +81,28 @@ class PendingHarvest:
 
     def __init__(self, locks: ProgramLocks) -> None:
         self._locks = locks
-        self._waiting: dict[tuple[str, ...], _Waiting] = {}
+        self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
         self._lock = threading.RLock()  # a collection inside it may flush
 
-    def add(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
-        """Keep a program until `flush`; as `fetch`. Of several with one key the last counts."""
+    def add(self, built: ResidentProgram) -> None:
+        """Keep a program built from source until `flush`; of several with one key the last."""
+        wanted = built.wanted
         identity = (wanted.source.key, *[tiers.fingerprint.digest for tiers in wanted.tiers])
         with self._lock:
-            self._waiting[identity] = (program, wanted, build_seconds)
+            self._waiting[identity] = built
 
-    def fetch(self, program: cl.Program, wanted: WantedProgram, build_seconds: float) -> None:
-        """Take a program's binaries at once, and keep them until `write`; as `fetch`."""
-        fetched = fetch(program, wanted, build_seconds)
+    def fetch(self, built: ResidentProgram) -> None:
+        """Take a program's binaries at once, and keep them until `write`.
+
+        What the application has made another program of meanwhile is passed over.
+        """
+        if not built.is_unchanged():
+            return
+        fetched = fetch(built.program, built.wanted, built.build_seconds)
+        if not built.is_unchanged():
+            return
         with self._lock:
             self._unwritten += fetched
 
@@ -133,13 +140,14 @@ class PendingHarvest:
             if item is None:
                 break
             with self._keeping(item, self._put_back):
-                program, wanted, build_seconds = item[1]
+                built = item[1]
+                wanted = built.wanted
                 # Fetching takes seconds on some drivers: not for what another process has written.
                 with self._locks.held(wanted, "-harvest", until):
                     if time.monotonic() >= until:  # another one has it all the time
                         self._put_back(item)
                     elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                        self.fetch(program, wanted, build_seconds)
+                        self.fetch(built)
                     self.write()
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
@@ -153,7 +161,7 @@ class PendingHarvest:
             return take()
         return None
 
-    def _put_back(self, item: tuple[tuple[str, ...], _Waiting]) -> None:
+    def _put_back(self, item: tuple[tuple[str, ...], ResidentProgram]) -> None:
         self._waiting.setdefault(*item)
 
     @contextmanager

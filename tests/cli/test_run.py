@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mace_cache.cli.run import with_hook
 from tests.cli.conftest import one_line, run
 from tests.helpers import REPOSITORY, entries
 
@@ -123,6 +124,66 @@ def test_only_pyopencl_installs_it(tmp_path: Path) -> None:
     (tmp_path / "broken" / "pyopencl.py").write_text("1 / 0\n")
     output, errors = start_run("app.py", cwd=tmp_path)
     assert (output, errors) == ("fails as ever\nFalse\n", "")
+
+
+_LOOKED_FOR = """
+import importlib.util
+print(importlib.util.find_spec("pyopencl") is not None)
+"""
+_FAILED_AT_FIRST = """
+import os, sys
+os.mkdir("broken")
+with open("broken/pyopencl.py", "w") as file:
+    file.write("1 / 0")
+sys.path.insert(0, "broken")
+try:
+    import pyopencl
+except ZeroDivisionError:
+    print(True)
+sys.path.pop(0)
+"""
+
+
+@pytest.mark.parametrize("before", [_LOOKED_FOR, _FAILED_AT_FIRST])
+def test_whatever_came_before_the_import(tmp_path: Path, before: str) -> None:
+    """A program that looks for pyopencl first, or tries to import it, is hooked as well."""
+    look = "import pyopencl as cl; print(hasattr(cl.Program.build, 'replaced'))"
+    (tmp_path / "app.py").write_text(f"{before}\n{look}\n")
+    assert start_run("app.py", cwd=tmp_path) == ("True\nTrue\n", "")
+
+
+_OTHER_LOADERS = """
+import importlib.machinery, sys
+class Loader:
+    __slots__ = ("real",)
+    def __init__(self, real): self.real = real
+    def create_module(self, spec): return None
+    def exec_module(self, module): self.real.exec_module(module)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if name == "pyopencl":
+            spec.loader = Loader(spec.loader)
+        return spec
+sys.meta_path.insert(1, Finder())
+import pyopencl
+print(pyopencl.VERSION_TEXT != "", hasattr(pyopencl.Program.build, "replaced"))
+"""
+
+
+def test_a_loader_that_cant_be_changed(tmp_path: Path) -> None:
+    """The import goes on without the cache."""
+    (tmp_path / "app.py").write_text(_OTHER_LOADERS)
+    assert start_run("app.py", cwd=tmp_path) == ("True False\n", "")
+
+
+@pytest.mark.parametrize("paths", ["", ":", "/a:", ":/a", "/a::/b", "/a:/b"])
+def test_the_path_stays_as_it_is(paths: str) -> None:
+    """An empty entry means the current directory."""
+    once = with_hook({"PYTHONPATH": paths})
+    ours, _, rest = once["PYTHONPATH"].partition(":")
+    assert (os.path.basename(ours), rest) == ("startup", paths)
+    assert with_hook(once) == once
 
 
 def test_run_needs_a_command() -> None:

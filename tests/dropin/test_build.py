@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
+import os
 import struct
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +32,12 @@ from mace_cache import (
 )
 from mace_cache._report import forget_reported
 from tests.helpers import (
+    REPOSITORY,
     FakeFactory,
     FaultyStorage,
     entries,
     make_source,
+    opencl_error,
     read_entry,
     refuse_loads,
     run_child,
@@ -51,11 +56,18 @@ SOURCE = make_source("dropin")
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_installed() -> Iterator[None]:
+    _put_all_back()
     yield
-    left = {name for name in dropin._REPLACEMENTS if vars(cl.Program)[name] is not PLAIN[name]}
-    for name in left:
+    assert not dropin._installed
+    _put_all_back()
+
+
+def _put_all_back() -> None:
+    """Where programs were built, the functions stay."""
+    for name in dropin._REPLACEMENTS:
         setattr(cl.Program, name, PLAIN[name])
-    assert not left
+    dropin._replaced.clear()
+    dropin._needed = False
 
 
 @pytest.fixture
@@ -101,8 +113,17 @@ def test_install_and_uninstall_twice(context: cl.Context, stored: Path) -> None:
     assert outcome(build(context)) is Outcome.HIT
     mace_cache.uninstall()
     mace_cache.uninstall()
-    assert cl.Program.build is PLAIN["build"]
+    assert mace_cache.explain(build(context)).reason == "it was not built through a cache"
     assert stored.exists()
+
+
+def test_nothing_is_left_where_nothing_was_built() -> None:
+    """The functions are those of pyopencl again."""
+    mace_cache.install()
+    with mace_cache.installed():
+        assert cl.Program.build is not PLAIN["build"]
+    mace_cache.uninstall()
+    assert {name: vars(cl.Program)[name] for name in PLAIN} == PLAIN
 
 
 def test_the_innermost_cache_counts(context: cl.Context, tmp_path: Path) -> None:
@@ -297,6 +318,18 @@ def test_only_so_many_places_are_open(
     assert [len(entries(tmp_path / str(number))) for number in range(5)] == [1] * 5
 
 
+def test_a_bypass_that_doesnt_build(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has its line in the trace as well."""
+    monkeypatch.setenv("MACE_CACHE_TRACE", "1")
+    with mace_cache.installed():
+        failure(lambda: build(context, None, None, False, source=BROKEN))
+    said = capsys.readouterr().err
+    assert said.startswith("mace-cache: bypass ")
+    assert said.endswith("it is built with cache_dir=False, and it doesn't build\n")
+
+
 def test_pyopencl_no_cache(stored: Path) -> None:
     """Whoever switches pyopencl's caching off wants none."""
     code = """
@@ -420,6 +453,128 @@ def test_a_second_build_of_one_program(context: cl.Context, stored: Path) -> Non
         assert (scale(program), scale(build(context))) == (13, 2)
 
 
+@pytest.mark.parametrize("name", ["build", "compile"])
+def test_a_program_outlives_the_block(context: cl.Context, stored: Path, name: str) -> None:
+    """Loaded or built, it is made of its source when it is built again, and so is nobody else's."""
+    with mace_cache.installed():
+        loaded, shared, cold = (
+            build(context, f) for f in ("-DFACTOR=3", "-DFACTOR=3", "-DFACTOR=7")
+        )
+    before = len(entries(stored))
+    for program in (loaded, cold):
+        assert program.source == SOURCE
+        with pytest.raises(TypeError):
+            getattr(program, name)(5)
+        assert scale(program) in (3, 7)
+        getattr(program, name)("-DFACTOR=11")
+        assert name == "compile" or scale(program) == 11
+        assert program.source == SOURCE
+    assert scale(shared) == 3
+    with mace_cache.installed():
+        again = build(context, "-DFACTOR=7")
+        assert (outcome(again), scale(again)) == (Outcome.HIT, 7)
+    assert len(entries(stored)) == before
+
+
+def build_again(program: cl.Program, *arguments: Any) -> cl.Program:
+    """Build it with arguments of whatever type."""
+    built: cl.Program = program.build(*arguments)
+    return built
+
+
+def test_a_second_build_that_cant_begin(
+    context: cl.Context, device: cl.Device, stored: Path
+) -> None:
+    """Whatever is wrong with its arguments, the program stays what it is."""
+    assert stored.exists()
+    with mace_cache.installed():
+        program = build(context)
+        for arguments in ((5,), (None, [7])):
+            with pytest.raises((TypeError, RuntimeError)):
+                build_again(program, *arguments)
+            assert scale(program) == 2
+            assert outcome(program) is Outcome.HIT
+        failure(lambda: build_again(program, "-DFACTOR=(", None, False))
+        assert "error" in _log_of(program, device)
+        assert "doesn't build" in mace_cache.explain(program).reason
+
+
+def built_anew(program: cl.Program) -> cl.Program:
+    """The same OpenCL program, built with another factor where nothing is hooked."""
+    shared: cl.Program = cl.Program.from_int_ptr(program.int_ptr)
+    shared.build("-DFACTOR=7")
+    return shared
+
+
+def compiled(program: cl.Program) -> cl.Program:
+    """The same OpenCL program, made one that could be linked."""
+    program._get_prg().compile(b"-DFACTOR=7", None, [])
+    return program
+
+
+@pytest.mark.parametrize("change", [built_anew, compiled])
+def test_what_was_built_anew_in_its_place(
+    context: cl.Context, cache_directory: Path, change: Callable[[cl.Program], cl.Program]
+) -> None:
+    """The cache neither hands out nor stores it as what it was before."""
+    with mace_cache.installed(cache := ProgramCache()):
+        change(build(context, "-DFACTOR=3"))
+        program = build(context, "-DFACTOR=3")
+        assert outcome(program) is Outcome.MISS
+        assert scale(program) == 3
+        change(program)
+        cache.close()
+        assert not entries(cache_directory)
+        assert scale(build(context, "-DFACTOR=3")) == 3
+        cache.close()
+    assert len(entries(cache_directory)) == 1
+    with mace_cache.installed():
+        assert scale(build(context, "-DFACTOR=3")) == 3
+
+
+def test_variables_of_a_program(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they keep their values, each program has its own, as its driver counts them."""
+    monkeypatch.setattr(opencl, "has_own_variables", lambda *_arguments, **_named: True)
+    with mace_cache.installed(cache := ProgramCache()):
+        first = build(context)
+        cache.flush()
+        second = build(context)
+        assert mace_cache.explain(second).origin is Origin.STORAGE
+        assert first.int_ptr != second.int_ptr != build(context).int_ptr
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "intermediate", "own"),
+    [
+        (b"", 4, False, False),  # as Oclgrind counts what isn't one
+        (b"-cl-std=CL1.2", 4, False, False),
+        (b"-DX -cl-std=CL2.0", 4, False, True),
+        (b"-cl-std=CLC++", 4, False, True),
+        (b"-cl-std=CL3.0", 0, False, False),
+        (b"-cl-std=CL3.0", None, False, True),
+        (b"", 4, True, True),
+        (b"", 0, True, False),
+    ],
+)
+def test_which_programs_have_variables(
+    device: cl.Device, options: bytes, told: int | None, intermediate: bool, own: bool
+) -> None:
+    """OpenCL C since 2.0 and SPIR-V, unless the driver says that there are none."""
+
+    class Asked:
+        def _get_prg(self) -> Asked:
+            return self
+
+        def get_build_info(self, _device: cl.Device, _query: object) -> int:
+            if told is None:
+                raise opencl_error("INVALID_VALUE")
+            return told
+
+    program: Any = Asked()
+    found = opencl.has_own_variables(program, [device], options, intermediate=intermediate)
+    assert found is own
+
+
 # Programs that aren't made of a source
 
 
@@ -479,6 +634,60 @@ def test_subclasses(context: cl.Context, stored: Path) -> None:
         assert isinstance(program, _Subclassed)
         assert outcome(program) is Outcome.HIT
         assert (program.factor, scale(program), program.kernel_names) == (5, 5, "scale")
+
+
+class _WithOptions(cl.Program):
+    """As some do: the class says what it is built with, and counts its handles."""
+
+    factor = 3
+
+    @classmethod
+    def _process_build_options(cls, context: cl.Context, options: Any, *more: Any) -> Any:
+        said = [*(options or []), f"-DFACTOR={cls.factor}"]
+        return super()._process_build_options(context, said, *more)
+
+
+class _WithOtherOptions(_WithOptions):
+    factor = 5
+
+
+class _WithoutHandle(cl.Program):
+    @property
+    def int_ptr(self) -> int:
+        raise ZeroDivisionError
+
+
+def test_subclasses_that_override(context: cl.Context, cache_directory: Path) -> None:
+    """Options that nobody else knows aren't cached; a handle is asked of pyopencl."""
+    with mace_cache.installed():
+        for kind, factor in ((_WithOptions, 3), (_WithOtherOptions, 5)):
+            program = kind(context, SOURCE).build()
+            assert scale(program) == factor
+            assert mace_cache.explain(program).reason == "its class makes its own options"
+        assert outcome(_WithoutHandle(context, SOURCE).build()) is Outcome.MISS
+        assert outcome(_WithoutHandle(context, SOURCE).build()) is Outcome.HIT
+    assert len(entries(cache_directory)) == 1
+
+
+def test_an_application_replaces_the_class(
+    context: cl.Context, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may do that at any time, and with one that can be made in its own way only."""
+    assert stored.exists()
+
+    class Theirs(cl.Program):
+        def __init__(self, source: str) -> None:
+            super().__init__(context, source)
+
+    mace_cache.install()
+    monkeypatch.setattr(cl, "Program", Theirs)
+    for expected in (Origin.STORAGE, Origin.MEMORY):
+        program = Theirs(SOURCE).build()
+        assert mace_cache.explain(program).origin is expected
+    mace_cache.uninstall()
+    assert mace_cache.install()
+    mace_cache.uninstall()
+    monkeypatch.undo()
 
 
 def test_one_of_two_devices(cache_directory: Path) -> None:
@@ -694,6 +903,40 @@ def test_threads(context: cl.Context, queue: cl.CommandQueue, stored: Path) -> N
         assert all(pool.map(work, range(200)))
 
 
+_WORKERS = """
+import multiprocessing
+import mace_cache, tests.helpers as h, pyopencl as cl
+
+def work(tag):
+    with mace_cache.installed(cache := mace_cache.ProgramCache()):
+        program = cl.Program(h.open_context(), h.make_source(tag)).build()
+        kept.append(cache)  # nothing but the end of the worker finishes it
+        return mace_cache.explain(program).outcome.value
+
+kept = []
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(*pool.map(work, ["a", "b"]))
+"""
+
+
+def test_workers_of_a_pool(tmp_path: Path, cache_directory: Path) -> None:
+    """A pool that is left kills its workers: what they build is stored by then."""
+    path = tmp_path / "workers.py"
+    path.write_text(_WORKERS)
+    for expected in ("miss miss", "hit hit"):
+        done = subprocess.run(
+            [sys.executable, str(path)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.strip() == expected
+    assert len(entries(cache_directory)) == 2
+
+
 def test_results_are_those_of_the_source(
     context: cl.Context, queue: cl.CommandQueue, stored: Path
 ) -> None:
@@ -777,6 +1020,23 @@ def test_il_that_can_be_specialized(make_il: Callable[[bytes], cl.Program], il: 
         program = make_il(il).build()
     assert "can be specialized" in mace_cache.explain(program).reason
     assert scale(program) == 2
+
+
+def test_a_second_build_of_il(
+    make_il: Callable[[bytes], cl.Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins with the IL again, whether it was built from it or loaded."""
+    il = IL + CAPABILITY + FUNCTION
+    monkeypatch.setattr(
+        _program_parts, "make_unbuilt", lambda _context, il: vars(make_il(il))["_prg"]
+    )
+    for expected in (Outcome.MISS, Outcome.HIT):
+        with mace_cache.installed():
+            program, other = make_il(il).build("-DFACTOR=3"), make_il(il).build("-DFACTOR=3")
+            for factor in (5, 7):
+                assert outcome(program.build(f"-DFACTOR={factor}")) is expected
+                assert (scale(program), scale(other)) == (factor, 3)
+            assert scale(make_il(il).build("-DFACTOR=3")) == 3
 
 
 def test_il_of_whatever_form(make_il: Callable[[bytes], cl.Program]) -> None:
