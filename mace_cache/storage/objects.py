@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError
-from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, check_size
 from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from obstore import GetResult
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 __all__ = ["ObjectStorage", "ObjectStorageFactory"]
@@ -47,7 +48,7 @@ class ObjectStorage(RemoteStorage):
         """Give the bytes of a key."""
         try:
             with self._factory.connected() as store:
-                return store.get(self._path(key)).bytes().to_bytes()
+                return _read(store.get(self._path(key)), f"{self}/{key}")
         except FileNotFoundError:
             return None
 
@@ -178,6 +179,16 @@ class ObjectStorageFactory(RemoteStorageFactory):
         if self._web:
             return from_url(self._url, client_options=client, retry_config=retries)
         return from_url(self._url, config=config, client_options=client, retry_config=retries)
+
+
+def _read(result: GetResult, where: str) -> bytes:
+    """Read an object piece by piece: to read it at once takes as much memory as a server claims."""
+    check_size(result.meta["size"], where)
+    data = bytearray()
+    for piece in result.stream():
+        check_size(len(data) + len(piece), where)
+        data += piece
+    return bytes(data)
 
 
 def _check_installed(url: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mace_cache.errors import ConfigurationError
-from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn, check_size
 from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ class RedisStorage(RemoteStorage):
         """Give the bytes of a key; what is asked for is kept for its time anew."""
         with self._factory.connected() as client:
             entry = self._entry(key)
+            size: Any = client.strlen(entry)
+            if size == 0:
+                return None
+            if not isinstance(size, int):
+                raise OSError("the server gave something else than a number")
+            check_size(size, f"{self}/{key}")
             if self.writable and self._ttl is not None:
                 return _as_bytes(client.getex(entry, px=self._ttl))
             return _as_bytes(client.get(entry))

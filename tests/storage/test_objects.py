@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import obstore
 import pytest
 from obstore.store import S3Store
 
-from mace_cache.errors import ConfigurationError, StorageReadOnlyError
+from mace_cache.errors import ConfigurationError, DamagedFileError, StorageReadOnlyError
+from mace_cache.storage import remote
 from mace_cache.storage.objects import ObjectStorageFactory
 from mace_cache.storage.remote_settings import RemoteSettings
+from tests.helpers import run_child
+from tests.servers import listening
 from tests.storage.conformance import (
     NAME,
     ReadOnlyConformance,
@@ -25,6 +29,7 @@ from tests.storage.conformance import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -164,3 +169,57 @@ def test_what_nobody_verifies_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="allow_unsigned=True written"):
         ObjectStorageFactory("s3://bucket")
     assert str(ObjectStorageFactory("s3://bucket/x?allow_unsigned=1")) == "s3://bucket/x"
+
+
+CLAIM = """
+import os
+from mace_cache.errors import DamagedFileError
+from mace_cache.storage.objects import ObjectStorageFactory
+factory = ObjectStorageFactory(os.environ["URL"])
+try:
+    factory.create_storage(os.environ["NAME"]).find(os.environ["KEY"])
+except DamagedFileError as error:
+    print("refused:", "larger than" in str(error))
+"""
+
+
+@pytest.mark.parametrize("size", [1 << 45, (1 << 63) - 1])
+def test_a_server_that_claims_too_much(size: int) -> None:
+    """No memory is taken for it: a process that gets none is aborted, and not by an exception."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n"
+    head += "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        for _ in range(10):  # of one piece no copy is made
+            connection.sendall(head.encode() + b"x" * 1000)
+            time.sleep(0.05)
+
+    with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/x?allow_unsigned=1&timeout=30"
+        assert run_child(CLAIM, URL=url, NAME=NAME, KEY=make_key()) == "refused: True\n"
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """A file of a shared directory can have any size without taking any room."""
+    storage = open_storage(ObjectStorageFactory(f"file://{tmp_path}", UNSIGNED))
+    path = tmp_path / OBJECT
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(remote.LARGEST_PROGRAM + 1)
+    with pytest.raises(DamagedFileError, match="larger than 268435456"):
+        storage.find(make_key())
+    assert not path.exists()  # as whatever is damaged
+
+
+def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could read it; and no more is read than may be, whatever a size was said to be."""
+    storage = open_storage(ObjectStorageFactory(f"file://{tmp_path}", UNSIGNED))
+    storage.insert(make_key(), make_program())
+    size = len(tmp_path.joinpath(OBJECT).read_bytes())
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size)
+    assert storage.find(make_key()) == make_program()
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size - 1)
+    with pytest.raises(DamagedFileError, match="larger"):
+        storage.insert(make_key(1), make_program(1))
+    assert list(storage.keys()) == [make_key()]

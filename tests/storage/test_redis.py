@@ -10,10 +10,11 @@ import pytest
 import trustme
 
 from mace_cache.errors import ConfigurationError, DamagedFileError
+from mace_cache.storage import remote
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import Turn
 from mace_cache.storage.remote_settings import RemoteSettings
-from tests.servers import make_certificates, tls_in_front
+from tests.servers import listening, make_certificates, tls_in_front
 from tests.storage.conformance import (
     FINGERPRINT,
     NAME,
@@ -28,6 +29,7 @@ from tests.storage.conformance import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -308,3 +310,34 @@ def test_leases_are_no_programs(storage: RedisStorage) -> None:
     storage.clear()
     assert storage.renew(make_key())
     assert FINGERPRINT not in str(storage)
+
+
+def test_what_is_too_large_is_not_read(
+    storage: RedisStorage, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is asked how much it is, before it may send it."""
+    storage.insert(make_key(), make_program())
+    size = len(storage.get(make_key()) or b"")
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size)
+    assert storage.find(make_key()) == make_program()
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size - 1)
+    asked = valkey.client().info("commandstats")
+    with pytest.raises(DamagedFileError, match="larger"):
+        storage.find(make_key())
+    now = valkey.client().info("commandstats")
+    assert now["cmdstat_getex"] == asked["cmdstat_getex"]
+    assert list(storage.keys()) == []
+
+
+def test_a_server_that_gives_no_number() -> None:
+    """Whatever it would send next isn't asked for."""
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            hello = b"HELLO" in asked
+            connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" if hello else b"+OK\r\n+OK\r\n")
+
+    with listening(serve) as port:
+        storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
+        with pytest.raises(OSError, match="than a number"):
+            storage.get(make_key())
