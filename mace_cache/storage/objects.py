@@ -28,7 +28,17 @@ __all__ = ["ObjectStorage", "ObjectStorageFactory"]
 
 _VERSION = "v1"  # of the format, as in a cache directory
 _OBJECT = r"[0-9a-f]{2}/([0-9a-f]{64})\.mclp"
+# Its threads aren't in a forked child of a process that has used it; what that does there goes as
+# far as ending the parent.
+_obstore = {"used here": False, "used by an ancestor": False}
 _OPTIONS = {"s3": ("endpoint", "region"), "gs": (), "az": ("endpoint",)}
+
+
+def _note_fork() -> None:
+    _obstore["used by an ancestor"] |= _obstore["used here"]
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class ObjectStorage(RemoteStorage):
@@ -147,8 +157,14 @@ class ObjectStorageFactory(RemoteStorageFactory):
         Raises:
             FileNotFoundError: there is no such object.
             StorageReadOnlyError: the server only reads.
+            ConnectionError: this is a forked child of a process that has used obstore.
             OSError: whatever else.
         """
+        if _obstore["used by an ancestor"]:
+            raise ConnectionError(
+                "obstore doesn't work in a forked child of a process that used it"
+            )
+        _obstore["used here"] = True
         with self._lock:
             store = self._store
         from obstore import exceptions  # noqa: PLC0415 (only who uses such a remote pays for it)

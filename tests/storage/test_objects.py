@@ -223,3 +223,31 @@ def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DamagedFileError, match="larger"):
         storage.insert(make_key(1), make_program(1))
     assert list(storage.keys()) == [make_key()]
+
+
+FORK = """
+import os, warnings
+from mace_cache.storage.objects import ObjectStorageFactory
+warnings.simplefilter("ignore")  # of threads and forks: they are what is tried
+def ask():
+    factory = ObjectStorageFactory(os.environ["URL"])
+    return factory.create_storage(os.environ["NAME"]).find(os.environ["KEY"])
+def ask_in_child():
+    child = os.fork()
+    if child == 0:
+        try:
+            ask()
+        except ConnectionError as error:
+            os._exit(3 if "forked child" in str(error) else 4)
+        except BaseException:
+            os._exit(5)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(ask_in_child(), ask(), ask_in_child(), ask())
+"""
+
+
+def test_a_forked_child_with_a_remote_of_its_own(website: str) -> None:
+    """It works where no ancestor has used the client, and leaves it alone where one has."""
+    url = f"{website}/x?allow_unsigned=1&timeout=5"
+    assert run_child(FORK, URL=url, NAME=NAME, KEY=make_key()) == "0 None 3 None\n"
