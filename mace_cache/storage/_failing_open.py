@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._report import warn_once
 from mace_cache.errors import DamagedFileError, MaceCacheError, SignatureError
+from mace_cache.storage.remote_settings import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,12 +74,13 @@ class FailingOpen:
         except MaceCacheError as error:
             warn_once(logger, f"remote {type(error)}", "%s: %s", self._place, error)
         except (ConnectionError, TimeoutError) as error:
-            self._all_aside = self._set_aside(what, str(error))
+            self._all_aside = self._set_aside(what, error)
         except Exception as error:  # noqa: BLE001 (whatever fails there is no fault of the caller)
-            self._aside[what] = self._set_aside(what, str(error) or repr(error))
+            self._aside[what] = self._set_aside(what, error)
         return otherwise
 
-    def _set_aside(self, what: str, reason: str) -> float:
+    def _set_aside(self, what: str, error: Exception) -> float:
+        reason = redacted(str(error) or repr(error))
         message = "%s: %s failed (%s); it is set aside for a minute"
         warn_once(logger, f"remote {self._place} {what}", message, self._place, what, reason)
         return time.monotonic() + ASIDE

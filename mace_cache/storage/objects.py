@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError
 from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, check_size
-from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
+from mace_cache.storage.remote_settings import RemoteSettings, redacted, shown, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,9 +175,9 @@ class ObjectStorageFactory(RemoteStorageFactory):
             raise StorageReadOnlyError(str(self)) from error
         except exceptions.GenericError as error:
             kind = OSError if self._scheme == "file" else ConnectionError
-            raise kind(_said(error)) from error
+            raise kind(redacted(str(error))) from None  # a client's error can hold a password
         except exceptions.BaseError as error:
-            raise OSError(_said(error)) from error
+            raise OSError(redacted(str(error))) from None
 
     @cached_property
     def _store(self) -> ObjectStore:
@@ -214,8 +214,3 @@ def _check_installed(url: str) -> None:
         raise ConfigurationError(
             "remote", shown(url), "obstore to be installed: pip install 'mace-cache[objects]'"
         )
-
-
-def _said(error: Exception) -> str:
-    """Give the first line: what follows are details of the client."""
-    return str(error).strip().partition("\n")[0]

@@ -186,8 +186,8 @@ class RedisStorageFactory(RemoteStorageFactory):
             )
         try:
             _ = parts.port
-        except ValueError as error:
-            raise ConfigurationError("remote", shown(url), "a port, as host:6379") from error
+        except ValueError:
+            raise ConfigurationError("remote", shown(url), "a port, as host:6379") from None
         self.prefix = options.get("prefix", "mace")
         self._arguments: dict[str, Any] = {
             name: os.path.expanduser(options[option])

@@ -14,7 +14,13 @@ from mace_cache._report import warn_once
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.signing import Verifier
 from mace_cache.storage.remote import RemoteStorageFactory
-from mace_cache.storage.remote_settings import RemoteSettings, check_signing, shown, split_url
+from mace_cache.storage.remote_settings import (
+    RemoteSettings,
+    check_signing,
+    redacted,
+    shown,
+    split_url,
+)
 from mace_cache.storage.tiered import TieredStorageFactory
 
 if TYPE_CHECKING:
@@ -108,8 +114,10 @@ def make_remote(
         made = maker(rest, stated)
     except ConfigurationError:
         raise
-    except Exception as error:
-        raise ConfigurationError("remote", shown(url), f"what can be made ({error})") from error
+    except Exception as error:  # noqa: BLE001 (not chained: its text may hold a password)
+        raise ConfigurationError(
+            "remote", shown(url), f"what can be made ({redacted(str(error))})"
+        ) from None
     if isinstance(made, RemoteStorageFactory):
         return made, made.settings
     check_signing(url, stated._replace(verifier=None))  # as above
