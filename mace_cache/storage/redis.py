@@ -32,8 +32,10 @@ _KEY = r"\{([0-9a-f]{64})\}"
 
 # Each runs in one step on the server, so that nothing comes between its question and its answer.
 # KEYS[1] is the lease, KEYS[2] the program, ARGV[1] the token of who asks.
+# A lease without an end was restored or made by hand: nobody would ever end it.
 _TURN = """
 if redis.call('exists', KEYS[2]) == 1 then return 'fetch it' end
+if redis.call('pttl', KEYS[1]) == -1 then redis.call('del', KEYS[1]) end
 if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'build it' end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 'build it' end
 return 'wait for the machine that builds it'

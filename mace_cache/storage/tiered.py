@@ -93,8 +93,11 @@ class TieredStorage(KVStorage):
             self._uploads.start()  # what isn't there is likely to be built
         if not self._settings.reads:
             return None
+        began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
-        if program is not None:
+        if program is None:
+            self._access.spend(time.monotonic() - began)
+        else:
             self._fetched.add(_identity(program))
         return program
 
@@ -107,15 +110,20 @@ class TieredStorage(KVStorage):
         until = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
+            asked = time.monotonic()
             turn = self._access.ask("lease", partial(remote.turn, key), None)
+            if turn is not Turn.FETCH:
+                self._access.spend(time.monotonic() - asked)
             rest = until - time.monotonic()
             if turn is not Turn.WAIT or rest <= 0:
                 break
             time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
+        if turn is Turn.WAIT and patience > 0:
+            self._access.set_aside("lease", f"waited {patience:g} s for another machine")
         if turn is Turn.BUILD:
             self._claimed.add(key)
-            renew = partial(self._access.ask, "lease", partial(remote.renew, key), False)
+            renew = partial(self._access.ask, "renewal", partial(remote.renew, key), False)
             self._renewal.keep((self.remote, key), renew)
         return turn is Turn.FETCH
 
@@ -174,7 +182,7 @@ class TieredStorage(KVStorage):
     def _release(self, key: str) -> None:
         self._renewal.drop((self.remote, key))
         if isinstance(self._remote, RemoteStorage):
-            self._access.ask("lease", partial(self._remote.release, key), None)
+            self._access.ask("renewal", partial(self._remote.release, key), None)
 
 
 def _identity(program: CompiledProgram) -> tuple[str, float, int]:
