@@ -48,10 +48,13 @@ _RELEASE = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('del', KEYS[1])
 """
-# The fence: who was asleep while another machine took over doesn't write any more.
+# The fence: who was asleep while another machine took over doesn't write any more, not even when
+# that one is done; nor does who built without a lease.
 _WRITE = """
-local holder = redis.call('get', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if redis.call('get', KEYS[1]) ~= ARGV[1] then
+  if redis.call('exists', KEYS[2]) == 1 then return 0 end
+  if redis.call('pttl', KEYS[1]) >= 0 then return 0 end
+end
 redis.call('set', KEYS[2], ARGV[2])
 if ARGV[3] ~= '' then redis.call('pexpire', KEYS[2], ARGV[3]) end
 return 1
@@ -91,13 +94,15 @@ class RedisStorage(RemoteStorage):
             return _as_bytes(client.get(entry))
 
     def put(self, key: str, payload: bytes) -> None:
-        """Put bytes in the place of a key, unless another machine builds the program by now."""
-        token = self._tokens.get(key)
+        """Put bytes in the place of a key, whatever is there."""
         with self._factory.connected() as client:
-            if token is None:
-                client.set(self._entry(key), payload, px=self._ttl)
-            else:
-                self._run(client, _WRITE, key, token, payload, self._ttl or "")
+            client.set(self._entry(key), payload, px=self._ttl)
+
+    def put_built(self, key: str, payload: bytes) -> None:
+        """Put bytes there if this machine has the lease, or nobody has one or a program."""
+        token = self._tokens.get(key, "")
+        with self._factory.connected() as client:
+            self._run(client, _WRITE, key, token, payload, self._ttl or "")
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove the bytes of keys."""

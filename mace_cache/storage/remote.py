@@ -97,6 +97,13 @@ class RemoteStorage(KVStorage):
     def put(self, key: str, payload: bytes) -> None:
         """Put bytes in the place of a key, whole or not at all."""
 
+    def put_built(self, key: str, payload: bytes) -> None:
+        """Put bytes of a new build in the place of a key, unless others have done it meanwhile.
+
+        A store that can't tell writes them.
+        """
+        self.put(key, payload)
+
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
         """Remove the bytes of keys, where there are some."""
@@ -145,13 +152,14 @@ class RemoteStorage(KVStorage):
         Raises:
             DamagedFileError: nobody would read it: it is larger than `LARGEST_PROGRAM`.
         """
-        check_program(key, program)
-        self._check_writable()
-        payload = container.encode([program])
-        if self.settings.signing_key is not None:
-            payload = sign(payload, self.settings.signing_key)
-        check_size(len(payload), f"{self}/{key}")
-        self.put(key, payload)
+        self.put(key, self._encode(key, program))
+
+    def insert_built(self, key: str, program: CompiledProgram) -> None:
+        """Put a program there that was missing when its build began; raises as `insert`.
+
+        What another machine has put there meanwhile stays, and so does what it is building.
+        """
+        self.put_built(key, self._encode(key, program))
 
     def remove(self, key: str) -> None:
         """Remove the program of that key; see `KVStorage.remove`."""
@@ -172,6 +180,15 @@ class RemoteStorage(KVStorage):
     def _check_writable(self) -> None:
         if not self.writable:
             raise StorageReadOnlyError(str(self))
+
+    def _encode(self, key: str, program: CompiledProgram) -> bytes:
+        check_program(key, program)
+        self._check_writable()
+        payload = container.encode([program])
+        if self.settings.signing_key is not None:
+            payload = sign(payload, self.settings.signing_key)
+        check_size(len(payload), f"{self}/{key}")
+        return payload
 
     def _decode(self, key: str, payload: bytes) -> CompiledProgram:
         path = f"{self}/{key}"

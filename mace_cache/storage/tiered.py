@@ -13,6 +13,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mace_cache.errors import MaceCacheError
 from mace_cache.storage._failing_open import FailingOpen
 from mace_cache.storage._renewal import Renewal
 from mace_cache.storage._uploads import Uploads
@@ -66,6 +67,7 @@ class TieredStorage(KVStorage):
         self._remote_is_loaded = False
         self._fetched: set[tuple[str, float, int]] = set()
         self._claimed: set[str] = set()
+        self._missed: set[str] = set()
         self.writable = local.writable
         self.remote = str(remote)
 
@@ -89,6 +91,7 @@ class TieredStorage(KVStorage):
     def fetch(self, key: str) -> CompiledProgram | None:
         """Give the remote's program of that key; see `KVStorage.fetch`."""
         check_key(key)
+        self._missed.add(key)
         if self._settings.writes:
             self._uploads.start()  # what isn't there is likely to be built
         if not self._settings.reads:
@@ -170,12 +173,28 @@ class TieredStorage(KVStorage):
         if not self._remote_is_loaded:
             self._remote.load()
             self._remote_is_loaded = True
-        return self._remote.find(key)
+        try:
+            program = self._remote.find(key)
+        except MaceCacheError:
+            self._missed.discard(key)
+            raise
+        if program is not None:
+            self._missed.discard(key)
+        return program
 
     def _upload(self, program: CompiledProgram) -> None:
+        # What was asked for and wasn't there goes where still nothing is. Whatever else is written
+        # replaces what is there: a bad program, what was built anew, what has become more complete.
+        key, remote = program.key, self._remote
+        is_new = key in self._missed and isinstance(remote, RemoteStorage)
+        self._missed.discard(key)
+
         def write() -> None:
-            self._remote.insert(program.key, program)
-            self._remote.flush()
+            if is_new and isinstance(remote, RemoteStorage):
+                remote.insert_built(key, program)
+            else:
+                remote.insert(key, program)
+            remote.flush()
 
         self._access.ask("write", write, None)
 

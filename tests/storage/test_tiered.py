@@ -386,3 +386,29 @@ def test_a_lease_without_an_end_holds_nobody_up(
     storage.release(make_key())
     assert machine.wait(30)
     assert machines().create_storage(NAME).fetch(make_key()) == make_program()
+
+
+def test_what_others_have_built_meanwhile_stays(
+    machines: Callable[[], TieredStorageFactory],
+) -> None:
+    """But for what replaces it on purpose: a more complete one, or in the place of a bad one."""
+
+    def built(name: str) -> CompiledProgram:
+        return make_program(binary=name.encode())
+
+    factories = [machines() for _ in range(4)]
+    first, second, third, fourth = (factory.create_storage(NAME) for factory in factories)
+    assert first.fetch(make_key()) is None
+    assert second.fetch(make_key()) is None
+
+    def insert(number: int, storage: TieredStorage, name: str) -> CompiledProgram | None:
+        storage.insert(make_key(), built(name))
+        assert factories[number].wait(30)
+        return machines().create_storage(NAME).fetch(make_key())
+
+    assert insert(0, first, "built first") == built("built first")
+    assert insert(1, second, "built late") == built("built first")
+    assert insert(0, first, "native code") == built("native code")
+    assert third.fetch(make_key()) == built("native code")
+    assert insert(2, third, "rejected there") == built("rejected there")
+    assert insert(3, fourth, "built anew") == built("built anew")
