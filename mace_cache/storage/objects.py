@@ -93,7 +93,7 @@ class ObjectStorageFactory(RemoteStorageFactory):
     =================================  ============================================================
     ``s3://bucket/path``               S3 and what speaks its protocol
     ``gs://bucket/path``               Google Cloud Storage
-    ``az://account/container/path``    Azure
+    ``az://container/path``            Azure; the account is ``AZURE_STORAGE_ACCOUNT_NAME``
     ``https://host/path``, ``http:``   a web server, read-only
     ``file:///path``                   a directory; as a storage URL ``objects+file:///path``
     =================================  ============================================================
@@ -165,11 +165,11 @@ class ObjectStorageFactory(RemoteStorageFactory):
                 "obstore doesn't work in a forked child of a process that used it"
             )
         _obstore["used here"] = True
-        with self._lock:
-            store = self._store
         from obstore import exceptions  # noqa: PLC0415 (only who uses such a remote pays for it)
 
         try:
+            with self._lock:
+                store = self._store
             yield store
         except exceptions.NotSupportedError as error:
             raise StorageReadOnlyError(str(self)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -251,3 +252,23 @@ def test_a_forked_child_with_a_remote_of_its_own(website: str) -> None:
     """It works where no ancestor has used the client, and leaves it alone where one has."""
     url = f"{website}/x?allow_unsigned=1&timeout=5"
     assert run_child(FORK, URL=url, NAME=NAME, KEY=make_key()) == "0 None 3 None\n"
+
+
+def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container comes first; the account is the environment's, and one that lacks is told."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(connection.recv(1 << 16).split()[1])
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    with listening(serve) as port:
+        url = f"az://container/path?endpoint=http://127.0.0.1:{port}"
+        with pytest.raises(OSError, match=r"(?i)account"):
+            ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).get(make_key())
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")
+        assert ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).get(make_key()) is None
+    assert asked[0].startswith(f"/container/path/{OBJECT}".encode())
