@@ -626,3 +626,17 @@ def test_what_is_shown_of_a_url() -> None:
     assert remote_settings.shown("nonsense") == "nonsense"
     message = "GET https://u:p@host/x?sig=secret failed (http://h/y)\nmore"
     assert remote_settings.redacted(message) == "GET https://host/x failed (http://h/y)"
+
+
+def test_who_only_reads_does_not_only_write(
+    context: cl.Context, valkey: Valkey, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a policy that contradicts ``read_only`` nothing is made: it is refused, or reported."""
+    url += "&policy=write-only"
+    places: tuple[dict[str, Any], ...] = ({"url": url}, {"remote": url})
+    for place in places:
+        with pytest.raises(ConfigurationError, match="a policy that reads"):
+            ProgramCache(**place, read_only=True, allow_unsigned=True)
+    monkeypatch.setenv("MACE_CACHE_REMOTE", url)
+    assert Machine(tmp_path / "1", None, read_only=True).build(context)[0] is Origin.SOURCE
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []

@@ -107,7 +107,9 @@ def make_remote(
     if settings.trusted_keys is not None:
         verifier = Verifier(settings.trusted_keys, stated.allow_unsigned)
         stated = stated._replace(verifier=verifier)
-    if settings.read_only and stated.reads:
+    if settings.read_only:
+        if not stated.reads:
+            raise ConfigurationError("remote", shown(url), "a policy that reads: it is read-only")
         stated = stated._replace(policy="read-only")
     maker = _find_remote(rest, local)
     try:

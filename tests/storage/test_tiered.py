@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -412,3 +413,16 @@ def test_what_others_have_built_meanwhile_stays(
     assert third.fetch(make_key()) == built("native code")
     assert insert(2, third, "rejected there") == built("rejected there")
     assert insert(3, fourth, "built anew") == built("built anew")
+
+
+def test_a_forked_child_lets_go_without_the_lock() -> None:
+    """It may have been held in the fork, by a thread that isn't there any more."""
+    uploads = Scene(FaultyStorage()).storage._uploads
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        uploads._changed = threading.Condition(threading.Lock())
+        uploads._changed.acquire()
+        uploads.stop()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
