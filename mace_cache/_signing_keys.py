@@ -223,8 +223,9 @@ def _read_keys(path: str, setting: str, trust: Trust) -> Sequence[Key]:
     found = [key for key in keys if key is not None]
     if not found or len(found) < len(keys):
         raise ConfigurationError(setting, path, _EXPECTED)
-    if status.st_mode & stat.S_IROTH and any(key.kind != PUBLIC for key in found):
-        expected = "a file that others can't read, for a secret is in it (chmod o-r)"
+    readers = stat.S_IROTH | (0 if status.st_gid in trust.groups else stat.S_IRGRP)
+    if status.st_mode & readers and any(key.kind != PUBLIC for key in found):
+        expected = "a file that others can't read, for a secret is in it (chmod go-r)"
         raise ConfigurationError(setting, path, expected)
     return found
 

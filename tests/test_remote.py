@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ import pytest
 from mace_cache import Origin, ProgramCache
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
+from mace_cache.config import Settings
 from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
-from mace_cache.storage import remote_settings
+from mace_cache.storage import remote_settings, remotes
+from mace_cache.storage._failing_open import FailingOpen
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.redis import RedisStorageFactory
+from mace_cache.storage.remote import RemoteStorageFactory
 from mace_cache.storage.remote_settings import RemoteSettings
 from mace_cache.storage.tiered import TieredStorageFactory
 from tests.helpers import (
@@ -574,3 +578,65 @@ def test_the_exit_waits_no_longer_than_told(tmp_path: Path) -> None:
     assert (child.returncode, out) == (0, "source 2\n"), err
     assert "not all stored within 0.1 s" in err
     assert len(entries(tmp_path / "1")) == 1
+
+
+SECRETS = [
+    "http://user:S3KRET@127.0.0.1:9/x",
+    "s3://b/p?region=r&endpoint=http://user:S3KRET@127.0.0.1:9",
+    "redis://user:S3KRET@127.0.0.1:9",
+    "redis://user:S3KRET@127.0.0.1:port",
+    "redis://user:S3KRET?x@127.0.0.1:9",
+    "redis://user:S3KRET/x@127.0.0.1:9",
+    "redis://user:S3KRET#x@127.0.0.1:9",
+    "redis:/user:S3KRET@127.0.0.1:9",
+    "redis:user:S3KRET@127.0.0.1:9",
+    "https:/user:S3KRET@127.0.0.1:9/x",
+    "reddis://user:S3KRET@127.0.0.1:9",
+    "reddis:user:S3KRET@127.0.0.1:9",
+    "user:S3KRET@127.0.0.1:9",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_no_message_shows_a_password(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what refuses a URL, with all that led to it, nor a warning of what failed there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3KRET")
+    said = ""
+    try:
+        factory, settings = remotes.make_remote(url, Settings(None, allow_unsigned=True))
+        assert isinstance(factory, RemoteStorageFactory)
+        storage = factory.create_storage("x")
+        access = FailingOpen(str(factory), settings, factory.disconnect)
+        assert access.ask("read", lambda: storage.find("ab" * 32), None) is None
+        (record,) = caplog.records
+        said = f"{record.getMessage()} {storage}"
+    except ConfigurationError as error:
+        said = "".join(traceback.format_exception(error))
+    assert "127.0.0.1:9" in said or "can't be used" in said
+    assert "S3KRET" not in said
+
+
+def test_what_is_shown_of_a_url() -> None:
+    """The place, where it can be told from a password; and so in a server's own words."""
+    assert remote_settings.shown("redis://u:p@host:1/2?prefix=x") == "redis://host:1/2"
+    assert remote_settings.shown("redis://host?prefix=a@b") == "redis://..."
+    assert remote_settings.shown("nonsense") == "nonsense"
+    message = "GET https://u:p@host/x?sig=secret failed (http://h/y)\nmore"
+    assert remote_settings.redacted(message) == "GET https://host/x failed (http://h/y)"
+
+
+def test_who_only_reads_does_not_only_write(
+    context: cl.Context, valkey: Valkey, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a policy that contradicts ``read_only`` nothing is made: it is refused, or reported."""
+    url += "&policy=write-only"
+    places: tuple[dict[str, Any], ...] = ({"url": url}, {"remote": url})
+    for place in places:
+        with pytest.raises(ConfigurationError, match="a policy that reads"):
+            ProgramCache(**place, read_only=True, allow_unsigned=True)
+    monkeypatch.setenv("MACE_CACHE_REMOTE", url)
+    assert Machine(tmp_path / "1", None, read_only=True).build(context)[0] is Origin.SOURCE
+    assert list(valkey.client().scan_iter(f"{tmp_path}*")) == []

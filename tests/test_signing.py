@@ -29,6 +29,7 @@ from mace_cache._signing_keys import (
     read_signing_key,
     read_trusted_keys,
 )
+from mace_cache._trust import Trust
 from mace_cache.config import Settings
 from mace_cache.container import Bundle, decode_entry, encode
 from mace_cache.container.structures import HEADER
@@ -306,6 +307,7 @@ def test_trusted_keys_are_read(tmp_path: Path) -> None:
     ("text", "mode", "reason"),
     [
         (SHARED_KEY.to_text(), 0o604, "others can't read"),
+        (SHARED_KEY.to_text(), 0o640, "others can't read"),
         (PRIVATE_KEY.public().to_text(), 0o602, "any other user can write"),
         (PRIVATE_KEY.to_text(), 0o600, "public keys, not the private"),
         ("ed25519:123", 0o600, "keys as mace-cache keygen"),
@@ -396,3 +398,12 @@ def test_every_pair_of_trusted_keys_stands_alone() -> None:
         signature = bytearray(signature_of(sign(encode([OURS]), signer)))
         signature[8:24] = victim.identifier
         refused(with_signature(encode([OURS]), bytes(signature)))
+
+
+def test_a_group_that_is_trusted_may_read_a_secret(tmp_path: Path) -> None:
+    """As it may write what is loaded; and anybody may read a public key."""
+    file = keep(tmp_path / "keys", SHARED_KEY.to_text(), 0o640)
+    group = (tmp_path / "keys").stat().st_gid
+    assert read_signing_key(file, trust=Trust(groups=frozenset({group}))) == SHARED_KEY
+    public = keep(tmp_path / "public", PRIVATE_KEY.public().to_text(), 0o644)
+    assert read_trusted_keys(public).keys == (PRIVATE_KEY.public(),)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mace_cache._filesystem import read_regular_file
 from mace_cache.cli.devices import list_devices
 from mace_cache.cli.options import cache_directory_option, device_option, json_option, open_factory
 from mace_cache.cli.output import complain, print_json, print_line, spoken_number
@@ -16,11 +18,8 @@ from mace_cache.errors import DamagedFileError, FingerprintError
 from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.mace_file import START, read_mace_file
 from mace_cache.signing import check_signature
-from mace_cache.storage.precompiled import map_file
 
 if TYPE_CHECKING:
-    import mmap
-
     import pyopencl as cl
 
     from mace_cache.config import Settings
@@ -69,7 +68,8 @@ def import_programs(
         raise click.ClickException("nothing can be imported: MACE_CACHE_DISABLE is set")
     factory = open_factory(cache_directory, changing=True)
     devices = _devices(device)
-    data = map_file(file, settings.trust)
+    # Not mapped: to read what somebody cuts off meanwhile would end the process.
+    data, _status = read_regular_file(os.path.realpath(file))
     if data[: len(START)] == START:
         contents = _of_mace(file, data, settings, devices, sources)
     else:
@@ -116,7 +116,7 @@ def _devices(beginning: str | None) -> dict[str, cl.Device]:
 
 
 def _of_bundle(
-    file: str, data: bytes | mmap.mmap, settings: Settings, devices: dict[str, cl.Device]
+    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device]
 ) -> _Contents:
     bundle = Bundle(data, file)
     _ask_for_trust(settings)
@@ -141,7 +141,7 @@ def _of_bundle(
 
 def _of_mace(
     file: str,
-    data: bytes | mmap.mmap,
+    data: bytes,
     settings: Settings,
     devices: dict[str, cl.Device],
     sources: str | None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import click
 import pyopencl as cl
 
-from mace_cache._filesystem import publish, read_regular_file
+from mace_cache._filesystem import NotRegularFileError, publish, read_regular_file
 from mace_cache.errors import UncacheableError
 from mace_cache.fingerprint import components, fingerprint
 from mace_cache.mace_file import BUILD_OPTIONS, MaceFile, MaceProgram
@@ -30,9 +32,16 @@ _ADDED = frozenset(BUILD_OPTIONS.split())
 def publish_readable(path: str, data: bytes) -> None:
     """Write a file that is to be shipped: whole or not at all, readable as other files are.
 
+    It takes the place of a file or of a link, never of a device, a FIFO or whatever else.
+
     Raises:
+        NotRegularFileError: such a thing stands there.
         OSError: it can't be written.
     """
+    with suppress(FileNotFoundError):
+        kind = os.lstat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+            raise NotRegularFileError(path)
     umask = os.umask(0o077)
     os.umask(umask)
     publish(path, data)

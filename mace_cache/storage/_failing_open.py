@@ -1,4 +1,4 @@
-"""A remote that fails costs its timeouts once: after that it is left alone for a minute."""
+"""A remote that fails, or is slow, costs its timeout: after that it is left alone for a minute."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._report import warn_once
 from mace_cache.errors import DamagedFileError, MaceCacheError, SignatureError
+from mace_cache.storage.remote_settings import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,8 @@ class FailingOpen:
         self._process = os.getpid()
         self._aside: dict[str, float] = {}
         self._all_aside = 0.0
+        self._spent = 0.0
+        self._spent_since = 0.0
 
     def asks(self, what: str) -> bool:
         """Whether the remote would be asked for that now; a forked child can't use the sockets."""
@@ -73,12 +76,35 @@ class FailingOpen:
         except MaceCacheError as error:
             warn_once(logger, f"remote {type(error)}", "%s: %s", self._place, error)
         except (ConnectionError, TimeoutError) as error:
-            self._all_aside = self._set_aside(what, str(error))
+            self._all_aside = self._set_aside(what, error)
         except Exception as error:  # noqa: BLE001 (whatever fails there is no fault of the caller)
-            self._aside[what] = self._set_aside(what, str(error) or repr(error))
+            self._aside[what] = self._set_aside(what, error)
         return otherwise
 
-    def _set_aside(self, what: str, reason: str) -> float:
+    def set_aside(self, what: str, reason: str) -> None:
+        """Don't ask for that for a minute.
+
+        Args:
+            what: what for.
+            reason: why, for the warning.
+        """
+        self._aside[what] = self._set_aside(what, TimeoutError(reason))
+
+    def spend(self, seconds: float) -> None:
+        """Count time that brought nothing: when it is the timeout within a minute, it is enough.
+
+        What holds a build up isn't asked then; what is written in the background still is.
+        """
+        now = time.monotonic()
+        if now - self._spent_since > ASIDE:
+            self._spent, self._spent_since = 0.0, now
+        self._spent += seconds
+        if self._spent >= self._settings.timeout and self.asks("read"):
+            self.set_aside("read", f"{self._spent:.1f} s of answers that brought nothing")
+            self._aside["lease"] = self._aside["read"]
+
+    def _set_aside(self, what: str, error: Exception) -> float:
+        reason = redacted(str(error) or repr(error))
         message = "%s: %s failed (%s); it is set aside for a minute"
         warn_once(logger, f"remote {self._place} {what}", message, self._place, what, reason)
         return time.monotonic() + ASIDE

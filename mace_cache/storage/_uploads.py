@@ -86,7 +86,9 @@ class Uploads:
             )
 
     def stop(self) -> None:
-        """Let the thread go when it has done what waits."""
+        """Let the thread go when it has done what waits; a forked child has none."""
+        if os.getpid() != self._process:  # the lock may have been held in the fork
+            return
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

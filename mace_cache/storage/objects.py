@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mace_cache.errors import ConfigurationError, StorageReadOnlyError
-from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory
-from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, check_size
+from mace_cache.storage.remote_settings import RemoteSettings, redacted, shown, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from obstore import GetResult
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 __all__ = ["ObjectStorage", "ObjectStorageFactory"]
 
 _VERSION = "v1"  # of the format, as in a cache directory
 _OBJECT = r"[0-9a-f]{2}/([0-9a-f]{64})\.mclp"
+# Its threads aren't in a forked child of a process that has used it; what that does there goes as
+# far as ending the parent.
+_obstore = {"used here": False, "used by an ancestor": False}
 _OPTIONS = {"s3": ("endpoint", "region"), "gs": (), "az": ("endpoint",)}
+
+
+def _note_fork() -> None:
+    _obstore["used by an ancestor"] |= _obstore["used here"]
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class ObjectStorage(RemoteStorage):
@@ -47,7 +58,7 @@ class ObjectStorage(RemoteStorage):
         """Give the bytes of a key."""
         try:
             with self._factory.connected() as store:
-                return store.get(self._path(key)).bytes().to_bytes()
+                return _read(store.get(self._path(key)), f"{self}/{key}")
         except FileNotFoundError:
             return None
 
@@ -82,7 +93,7 @@ class ObjectStorageFactory(RemoteStorageFactory):
     =================================  ============================================================
     ``s3://bucket/path``               S3 and what speaks its protocol
     ``gs://bucket/path``               Google Cloud Storage
-    ``az://account/container/path``    Azure
+    ``az://container/path``            Azure; the account is ``AZURE_STORAGE_ACCOUNT_NAME``
     ``https://host/path``, ``http:``   a web server, read-only
     ``file:///path``                   a directory; as a storage URL ``objects+file:///path``
     =================================  ============================================================
@@ -146,21 +157,27 @@ class ObjectStorageFactory(RemoteStorageFactory):
         Raises:
             FileNotFoundError: there is no such object.
             StorageReadOnlyError: the server only reads.
+            ConnectionError: this is a forked child of a process that has used obstore.
             OSError: whatever else.
         """
-        with self._lock:
-            store = self._store
+        if _obstore["used by an ancestor"]:
+            raise ConnectionError(
+                "obstore doesn't work in a forked child of a process that used it"
+            )
+        _obstore["used here"] = True
         from obstore import exceptions  # noqa: PLC0415 (only who uses such a remote pays for it)
 
         try:
+            with self._lock:
+                store = self._store
             yield store
         except exceptions.NotSupportedError as error:
             raise StorageReadOnlyError(str(self)) from error
         except exceptions.GenericError as error:
             kind = OSError if self._scheme == "file" else ConnectionError
-            raise kind(_said(error)) from error
+            raise kind(redacted(str(error))) from None  # a client's error can hold a password
         except exceptions.BaseError as error:
-            raise OSError(_said(error)) from error
+            raise OSError(redacted(str(error))) from None
 
     @cached_property
     def _store(self) -> ObjectStore:
@@ -180,6 +197,16 @@ class ObjectStorageFactory(RemoteStorageFactory):
         return from_url(self._url, config=config, client_options=client, retry_config=retries)
 
 
+def _read(result: GetResult, where: str) -> bytes:
+    """Read an object piece by piece: to read it at once takes as much memory as a server claims."""
+    check_size(result.meta["size"], where)
+    data = bytearray()
+    for piece in result.stream():
+        check_size(len(data) + len(piece), where)
+        data += piece
+    return bytes(data)
+
+
 def _check_installed(url: str) -> None:
     import importlib.util  # noqa: PLC0415 (as above)
 
@@ -187,8 +214,3 @@ def _check_installed(url: str) -> None:
         raise ConfigurationError(
             "remote", shown(url), "obstore to be installed: pip install 'mace-cache[objects]'"
         )
-
-
-def _said(error: Exception) -> str:
-    """Give the first line: what follows are details of the client."""
-    return str(error).strip().partition("\n")[0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mace_cache.errors import ConfigurationError
-from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
+from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn, check_size
 from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ _KEY = r"\{([0-9a-f]{64})\}"
 
 # Each runs in one step on the server, so that nothing comes between its question and its answer.
 # KEYS[1] is the lease, KEYS[2] the program, ARGV[1] the token of who asks.
+# A lease without an end was restored or made by hand: nobody would ever end it.
 _TURN = """
 if redis.call('exists', KEYS[2]) == 1 then return 'fetch it' end
+if redis.call('pttl', KEYS[1]) == -1 then redis.call('del', KEYS[1]) end
 if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'build it' end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 'build it' end
 return 'wait for the machine that builds it'
@@ -46,10 +48,13 @@ _RELEASE = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('del', KEYS[1])
 """
-# The fence: who was asleep while another machine took over doesn't write any more.
+# The fence: who was asleep while another machine took over doesn't write any more, not even when
+# that one is done; nor does who built without a lease.
 _WRITE = """
-local holder = redis.call('get', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if redis.call('get', KEYS[1]) ~= ARGV[1] then
+  if redis.call('exists', KEYS[2]) == 1 then return 0 end
+  if redis.call('pttl', KEYS[1]) >= 0 then return 0 end
+end
 redis.call('set', KEYS[2], ARGV[2])
 if ARGV[3] ~= '' then redis.call('pexpire', KEYS[2], ARGV[3]) end
 return 1
@@ -78,18 +83,26 @@ class RedisStorage(RemoteStorage):
         """Give the bytes of a key; what is asked for is kept for its time anew."""
         with self._factory.connected() as client:
             entry = self._entry(key)
+            size: Any = client.strlen(entry)
+            if size == 0:
+                return None
+            if not isinstance(size, int):
+                raise OSError("the server gave something else than a number")
+            check_size(size, f"{self}/{key}")
             if self.writable and self._ttl is not None:
                 return _as_bytes(client.getex(entry, px=self._ttl))
             return _as_bytes(client.get(entry))
 
     def put(self, key: str, payload: bytes) -> None:
-        """Put bytes in the place of a key, unless another machine builds the program by now."""
-        token = self._tokens.get(key)
+        """Put bytes in the place of a key, whatever is there."""
         with self._factory.connected() as client:
-            if token is None:
-                client.set(self._entry(key), payload, px=self._ttl)
-            else:
-                self._run(client, _WRITE, key, token, payload, self._ttl or "")
+            client.set(self._entry(key), payload, px=self._ttl)
+
+    def put_built(self, key: str, payload: bytes) -> None:
+        """Put bytes there if this machine has the lease, or nobody has one or a program."""
+        token = self._tokens.get(key, "")
+        with self._factory.connected() as client:
+            self._run(client, _WRITE, key, token, payload, self._ttl or "")
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove the bytes of keys."""
@@ -180,8 +193,8 @@ class RedisStorageFactory(RemoteStorageFactory):
             )
         try:
             _ = parts.port
-        except ValueError as error:
-            raise ConfigurationError("remote", shown(url), "a port, as host:6379") from error
+        except ValueError:
+            raise ConfigurationError("remote", shown(url), "a port, as host:6379") from None
         self.prefix = options.get("prefix", "mace")
         self._arguments: dict[str, Any] = {
             name: os.path.expanduser(options[option])

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from mace_cache.program import CompiledProgram
     from mace_cache.storage.remote_settings import RemoteSettings
 
-__all__ = ["RemoteStorage", "RemoteStorageFactory", "Turn"]
+__all__ = ["LARGEST_PROGRAM", "RemoteStorage", "RemoteStorageFactory", "Turn", "check_size"]
 
 logger = logging.getLogger(__name__)
+
+LARGEST_PROGRAM = 256 << 20  # bytes: what a server claims to have is read into memory
 
 
 class Turn(enum.Enum):
@@ -42,6 +44,20 @@ class Turn(enum.Enum):
     BUILD = "build it"
     WAIT = "wait for the machine that builds it"
     FETCH = "fetch it"
+
+
+def check_size(size: int, where: str) -> None:
+    """Refuse bytes that are too many for a program.
+
+    Args:
+        size: how many there are, or are said to be.
+        where: where they are, for the error.
+
+    Raises:
+        DamagedFileError: they are more than `LARGEST_PROGRAM`.
+    """
+    if size > LARGEST_PROGRAM:
+        raise DamagedFileError(f"it is larger than {LARGEST_PROGRAM} bytes", path=where)
 
 
 class RemoteStorage(KVStorage):
@@ -71,11 +87,22 @@ class RemoteStorage(KVStorage):
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:
-        """Give the bytes of a key, or None where there are none."""
+        """Give the bytes of a key, or None where there are none.
+
+        Raises:
+            DamagedFileError: they are more than `LARGEST_PROGRAM`; no memory is taken for them.
+        """
 
     @abstractmethod
     def put(self, key: str, payload: bytes) -> None:
         """Put bytes in the place of a key, whole or not at all."""
+
+    def put_built(self, key: str, payload: bytes) -> None:
+        """Put bytes of a new build in the place of a key, unless others have done it meanwhile.
+
+        A store that can't tell writes them.
+        """
+        self.put(key, payload)
 
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
@@ -105,10 +132,10 @@ class RemoteStorage(KVStorage):
             MaceCacheError: it can't be trusted.
         """
         check_key(key)
-        payload = self.get(key)
-        if payload is None:
-            return None
         try:
+            payload = self.get(key)
+            if payload is None:
+                return None
             return self._decode(key, verified(payload, str(self), self.settings))
         except UnknownVersionError as error:
             logger.debug("%s", error)
@@ -120,13 +147,19 @@ class RemoteStorage(KVStorage):
             raise
 
     def insert(self, key: str, program: CompiledProgram) -> None:
-        """Put a program in the place of that key; see `KVStorage.insert`."""
-        check_program(key, program)
-        self._check_writable()
-        payload = container.encode([program])
-        if self.settings.signing_key is not None:
-            payload = sign(payload, self.settings.signing_key)
-        self.put(key, payload)
+        """Put a program in the place of that key; see `KVStorage.insert`.
+
+        Raises:
+            DamagedFileError: nobody would read it: it is larger than `LARGEST_PROGRAM`.
+        """
+        self.put(key, self._encode(key, program))
+
+    def insert_built(self, key: str, program: CompiledProgram) -> None:
+        """Put a program there that was missing when its build began; raises as `insert`.
+
+        What another machine has put there meanwhile stays, and so does what it is building.
+        """
+        self.put_built(key, self._encode(key, program))
 
     def remove(self, key: str) -> None:
         """Remove the program of that key; see `KVStorage.remove`."""
@@ -147,6 +180,15 @@ class RemoteStorage(KVStorage):
     def _check_writable(self) -> None:
         if not self.writable:
             raise StorageReadOnlyError(str(self))
+
+    def _encode(self, key: str, program: CompiledProgram) -> bytes:
+        check_program(key, program)
+        self._check_writable()
+        payload = container.encode([program])
+        if self.settings.signing_key is not None:
+            payload = sign(payload, self.settings.signing_key)
+        check_size(len(payload), f"{self}/{key}")
+        return payload
 
     def _decode(self, key: str, payload: bytes) -> CompiledProgram:
         path = f"{self}/{key}"

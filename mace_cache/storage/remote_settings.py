@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,6 +17,7 @@ __all__ = [
     "RemoteSettings",
     "Verifier",
     "check_signing",
+    "redacted",
     "shown",
     "split_url",
     "verified",
@@ -96,8 +98,10 @@ def split_url(url: str, settings: RemoteSettings) -> tuple[str, RemoteSettings]:
         The URL with the options that are left, and the settings.
 
     Raises:
-        ConfigurationError: an option has a value that can't be used.
+        ConfigurationError: an option has a value that can't be used, or there is no ``://``.
     """
+    if "://" not in url:
+        raise ConfigurationError("remote", shown(url), "a URL with ://, as redis://host")
     place, _, query = url.partition("?")
     left = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -122,9 +126,24 @@ def split_url(url: str, settings: RemoteSettings) -> tuple[str, RemoteSettings]:
 
 
 def shown(url: str) -> str:
-    """Give a URL as it may be shown: without options, user and password."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
+    """Give a URL as it may be shown: without options, user and password.
+
+    Where an ``@`` stands in what should be options, a password may have a ``?`` or ``#`` in it, and
+    where there is no ``://`` anything may be one: nothing but the scheme is shown then.
+    """
+    scheme, separator, rest = url.partition("://")
+    place, *options = re.split(r"[?#]", rest, maxsplit=1)
+    if not separator and "@" in url:
+        return f"{url.partition(':')[0].rpartition('@')[2]}:..."
+    if any("@" in rest or "%40" in rest for rest in options):
+        return f"{scheme}://..."
+    return url if not separator else scheme + separator + place.rpartition("@")[2]
+
+
+def redacted(message: str) -> str:
+    """Give the first line of a message with its URLs as they may be shown."""
+    line = message.strip().partition("\n")[0].rstrip()
+    return re.sub(r"\w[\w+.-]*://\S+", lambda url: shown(url[0]), line)
 
 
 def check_signing(url: str, settings: RemoteSettings) -> None:

@@ -14,7 +14,13 @@ from mace_cache._report import warn_once
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.signing import Verifier
 from mace_cache.storage.remote import RemoteStorageFactory
-from mace_cache.storage.remote_settings import RemoteSettings, check_signing, shown, split_url
+from mace_cache.storage.remote_settings import (
+    RemoteSettings,
+    check_signing,
+    redacted,
+    shown,
+    split_url,
+)
 from mace_cache.storage.tiered import TieredStorageFactory
 
 if TYPE_CHECKING:
@@ -101,15 +107,19 @@ def make_remote(
     if settings.trusted_keys is not None:
         verifier = Verifier(settings.trusted_keys, stated.allow_unsigned)
         stated = stated._replace(verifier=verifier)
-    if settings.read_only and stated.reads:
+    if settings.read_only:
+        if not stated.reads:
+            raise ConfigurationError("remote", shown(url), "a policy that reads: it is read-only")
         stated = stated._replace(policy="read-only")
     maker = _find_remote(rest, local)
     try:
         made = maker(rest, stated)
     except ConfigurationError:
         raise
-    except Exception as error:
-        raise ConfigurationError("remote", shown(url), f"what can be made ({error})") from error
+    except Exception as error:  # noqa: BLE001 (not chained: its text may hold a password)
+        raise ConfigurationError(
+            "remote", shown(url), f"what can be made ({redacted(str(error))})"
+        ) from None
     if isinstance(made, RemoteStorageFactory):
         return made, made.settings
     check_signing(url, stated._replace(verifier=None))  # as above

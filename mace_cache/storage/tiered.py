@@ -13,6 +13,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mace_cache.errors import MaceCacheError
 from mace_cache.storage._failing_open import FailingOpen
 from mace_cache.storage._renewal import Renewal
 from mace_cache.storage._uploads import Uploads
@@ -66,6 +67,7 @@ class TieredStorage(KVStorage):
         self._remote_is_loaded = False
         self._fetched: set[tuple[str, float, int]] = set()
         self._claimed: set[str] = set()
+        self._missed: set[str] = set()
         self.writable = local.writable
         self.remote = str(remote)
 
@@ -89,12 +91,16 @@ class TieredStorage(KVStorage):
     def fetch(self, key: str) -> CompiledProgram | None:
         """Give the remote's program of that key; see `KVStorage.fetch`."""
         check_key(key)
+        self._missed.add(key)
         if self._settings.writes:
             self._uploads.start()  # what isn't there is likely to be built
         if not self._settings.reads:
             return None
+        began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
-        if program is not None:
+        if program is None:
+            self._access.spend(time.monotonic() - began)
+        else:
             self._fetched.add(_identity(program))
         return program
 
@@ -107,15 +113,20 @@ class TieredStorage(KVStorage):
         until = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
+            asked = time.monotonic()
             turn = self._access.ask("lease", partial(remote.turn, key), None)
+            if turn is not Turn.FETCH:
+                self._access.spend(time.monotonic() - asked)
             rest = until - time.monotonic()
             if turn is not Turn.WAIT or rest <= 0:
                 break
             time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
+        if turn is Turn.WAIT and patience > 0:
+            self._access.set_aside("lease", f"waited {patience:g} s for another machine")
         if turn is Turn.BUILD:
             self._claimed.add(key)
-            renew = partial(self._access.ask, "lease", partial(remote.renew, key), False)
+            renew = partial(self._access.ask, "renewal", partial(remote.renew, key), False)
             self._renewal.keep((self.remote, key), renew)
         return turn is Turn.FETCH
 
@@ -162,19 +173,35 @@ class TieredStorage(KVStorage):
         if not self._remote_is_loaded:
             self._remote.load()
             self._remote_is_loaded = True
-        return self._remote.find(key)
+        try:
+            program = self._remote.find(key)
+        except MaceCacheError:
+            self._missed.discard(key)
+            raise
+        if program is not None:
+            self._missed.discard(key)
+        return program
 
     def _upload(self, program: CompiledProgram) -> None:
+        # What was asked for and wasn't there goes where still nothing is. Whatever else is written
+        # replaces what is there: a bad program, what was built anew, what has become more complete.
+        key, remote = program.key, self._remote
+        is_new = key in self._missed and isinstance(remote, RemoteStorage)
+        self._missed.discard(key)
+
         def write() -> None:
-            self._remote.insert(program.key, program)
-            self._remote.flush()
+            if is_new and isinstance(remote, RemoteStorage):
+                remote.insert_built(key, program)
+            else:
+                remote.insert(key, program)
+            remote.flush()
 
         self._access.ask("write", write, None)
 
     def _release(self, key: str) -> None:
         self._renewal.drop((self.remote, key))
         if isinstance(self._remote, RemoteStorage):
-            self._access.ask("lease", partial(self._remote.release, key), None)
+            self._access.ask("renewal", partial(self._remote.release, key), None)
 
 
 def _identity(program: CompiledProgram) -> tuple[str, float, int]:

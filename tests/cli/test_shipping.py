@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from tests.cli.conftest import (
     one_line,
     run,
 )
-from tests.helpers import entries, make_source, scale
+from tests.helpers import entries, make_source, run_child, scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -346,3 +347,41 @@ def test_exports_that_cannot_be(tmp_path: Path, arguments: list[str], said: str)
     assert said in ran.errors
     assert ran.code in (1, 2)
     assert not (tmp_path / "no").exists()
+
+
+def test_export_replaces_no_device(stored: Store, tmp_path: Path) -> None:
+    """Nor a FIFO, which any user can make; a file and a link it does replace."""
+    fifo, link, file = tmp_path / "fifo", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(fifo)
+    file.write_text("old")
+    link.symlink_to(file)
+    assert "not a regular file" in one_line(run("export", "--output", fifo), code=1)
+    assert stat.S_ISFIFO(fifo.lstat().st_mode)
+    run("export", "--output", link)
+    assert file.read_text() == "old"
+    run("export", "--output", file)
+    assert link.read_bytes() == file.read_bytes()
+    assert stored.contents()
+
+
+CUT = """
+import os, sys
+from mace_cache.cli import importing
+from mace_cache.container import Bundle
+whole = Bundle.find
+def cut(self, *arguments):
+    os.truncate(sys.argv[1], 100)
+    return whole(self, *arguments)
+Bundle.find = cut
+sys.exit(importing.import_programs([sys.argv[1], "--allow-unsigned"], standalone_mode=False))
+"""
+
+
+def test_import_of_a_file_that_is_cut_meanwhile(tmp_path: Path, device: cl.Device) -> None:
+    """Another copy of it comes while it is read: what was there is taken."""
+    bundle = tmp_path / "all.mclp"
+    bundle.write_bytes(
+        encode([make_program("cut", fingerprint(device).text, binary=b"b" * 100_000)])
+    )
+    bundle.chmod(0o644)
+    assert "imported 1 program" in run_child(CUT, bundle)

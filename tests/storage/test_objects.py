@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import obstore
 import pytest
 from obstore.store import S3Store
 
-from mace_cache.errors import ConfigurationError, StorageReadOnlyError
+from mace_cache.errors import ConfigurationError, DamagedFileError, StorageReadOnlyError
+from mace_cache.storage import remote
 from mace_cache.storage.objects import ObjectStorageFactory
 from mace_cache.storage.remote_settings import RemoteSettings
+from tests.helpers import run_child
+from tests.servers import listening
 from tests.storage.conformance import (
     NAME,
     ReadOnlyConformance,
@@ -25,6 +30,7 @@ from tests.storage.conformance import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -164,3 +170,105 @@ def test_what_nobody_verifies_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="allow_unsigned=True written"):
         ObjectStorageFactory("s3://bucket")
     assert str(ObjectStorageFactory("s3://bucket/x?allow_unsigned=1")) == "s3://bucket/x"
+
+
+CLAIM = """
+import os
+from mace_cache.errors import DamagedFileError
+from mace_cache.storage.objects import ObjectStorageFactory
+factory = ObjectStorageFactory(os.environ["URL"])
+try:
+    factory.create_storage(os.environ["NAME"]).find(os.environ["KEY"])
+except DamagedFileError as error:
+    print("refused:", "larger than" in str(error))
+"""
+
+
+@pytest.mark.parametrize("size", [1 << 45, (1 << 63) - 1])
+def test_a_server_that_claims_too_much(size: int) -> None:
+    """No memory is taken for it: a process that gets none is aborted, and not by an exception."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n"
+    head += "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        for _ in range(10):  # of one piece no copy is made
+            connection.sendall(head.encode() + b"x" * 1000)
+            time.sleep(0.05)
+
+    with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/x?allow_unsigned=1&timeout=30"
+        assert run_child(CLAIM, URL=url, NAME=NAME, KEY=make_key()) == "refused: True\n"
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """A file of a shared directory can have any size without taking any room."""
+    storage = open_storage(ObjectStorageFactory(f"file://{tmp_path}", UNSIGNED))
+    path = tmp_path / OBJECT
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(remote.LARGEST_PROGRAM + 1)
+    with pytest.raises(DamagedFileError, match="larger than 268435456"):
+        storage.find(make_key())
+    assert not path.exists()  # as whatever is damaged
+
+
+def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could read it; and no more is read than may be, whatever a size was said to be."""
+    storage = open_storage(ObjectStorageFactory(f"file://{tmp_path}", UNSIGNED))
+    storage.insert(make_key(), make_program())
+    size = len(tmp_path.joinpath(OBJECT).read_bytes())
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size)
+    assert storage.find(make_key()) == make_program()
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size - 1)
+    with pytest.raises(DamagedFileError, match="larger"):
+        storage.insert(make_key(1), make_program(1))
+    assert list(storage.keys()) == [make_key()]
+
+
+FORK = """
+import os, warnings
+from mace_cache.storage.objects import ObjectStorageFactory
+warnings.simplefilter("ignore")  # of threads and forks: they are what is tried
+def ask():
+    factory = ObjectStorageFactory(os.environ["URL"])
+    return factory.create_storage(os.environ["NAME"]).find(os.environ["KEY"])
+def ask_in_child():
+    child = os.fork()
+    if child == 0:
+        try:
+            ask()
+        except ConnectionError as error:
+            os._exit(3 if "forked child" in str(error) else 4)
+        except BaseException:
+            os._exit(5)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(ask_in_child(), ask(), ask_in_child(), ask())
+"""
+
+
+def test_a_forked_child_with_a_remote_of_its_own(website: str) -> None:
+    """It works where no ancestor has used the client, and leaves it alone where one has."""
+    url = f"{website}/x?allow_unsigned=1&timeout=5"
+    assert run_child(FORK, URL=url, NAME=NAME, KEY=make_key()) == "0 None 3 None\n"
+
+
+def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container comes first; the account is the environment's, and one that lacks is told."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(connection.recv(1 << 16).split()[1])
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    with listening(serve) as port:
+        url = f"az://container/path?endpoint=http://127.0.0.1:{port}"
+        with pytest.raises(OSError, match=r"(?i)account"):
+            ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).get(make_key())
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")
+        assert ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).get(make_key()) is None
+    assert asked[0].startswith(f"/container/path/{OBJECT}".encode())

@@ -10,10 +10,11 @@ import pytest
 import trustme
 
 from mace_cache.errors import ConfigurationError, DamagedFileError
+from mace_cache.storage import remote
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import Turn
 from mace_cache.storage.remote_settings import RemoteSettings
-from tests.servers import make_certificates, tls_in_front
+from tests.servers import listening, make_certificates, tls_in_front
 from tests.storage.conformance import (
     FINGERPRINT,
     NAME,
@@ -28,6 +29,7 @@ from tests.storage.conformance import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -109,13 +111,13 @@ def test_what_nobody_asks_for_goes(valkey: Valkey, tmp_path: Path) -> None:
     storage.find(make_key())
     assert client.ttl(entry) > 990
     assert storage.turn(make_key(1)) is Turn.BUILD
-    storage.insert(make_key(1), make_program(1))
+    storage.insert_built(make_key(1), make_program(1))
     assert 990 < client.ttl(storage._entry(make_key(1))) <= 1000
     for_ever = make_storage(valkey, tmp_path, "ttl=inf")
     for_ever.insert(make_key(), make_program())
     assert client.ttl(entry) == -1
     assert for_ever.turn(make_key(2)) is Turn.BUILD
-    for_ever.insert(make_key(2), make_program(2))
+    for_ever.insert_built(make_key(2), make_program(2))
     assert client.ttl(storage._entry(make_key(2))) == -1
 
 
@@ -257,7 +259,7 @@ def test_one_machine_builds(valkey: Valkey, tmp_path: Path) -> None:
     assert not others[0].renew(make_key())
     others[0].release(make_key())  # it has nothing to release
     assert others[0].turn(make_key()) is Turn.WAIT
-    builder.insert(make_key(), make_program())
+    builder.insert_built(make_key(), make_program())
     assert others[0].turn(make_key()) is Turn.FETCH  # before the release even
     builder.release(make_key())
     assert {machine.turn(make_key()) for machine in machines} == {Turn.FETCH}
@@ -282,13 +284,35 @@ def test_who_slept_too_long_writes_nothing(valkey: Valkey, tmp_path: Path) -> No
     assert sleeper.turn(make_key()) is Turn.BUILD
     valkey.client().delete(f"{sleeper._entry(make_key())}:lease")  # it has ended meanwhile
     assert other.turn(make_key()) is Turn.BUILD
-    sleeper.insert(make_key(), make_program(binary=b"late"))
+    sleeper.insert_built(make_key(), make_program(binary=b"late"))
     assert other.find(make_key()) is None
     assert not sleeper.renew(make_key())
     sleeper.release(make_key())
     assert other.renew(make_key())
-    other.insert(make_key(), make_program(binary=b"in time"))
+    other.insert_built(make_key(), make_program(binary=b"in time"))
+    sleeper.insert_built(make_key(), make_program(binary=b"later"))
+    other.release(make_key())
+    sleeper.insert_built(make_key(), make_program(binary=b"latest"))
     assert sleeper.find(make_key()) == make_program(binary=b"in time")
+    sleeper.insert(make_key(), make_program(binary=b"on purpose"))
+    assert sleeper.find(make_key()) == make_program(binary=b"on purpose")
+
+
+def test_who_builds_without_a_lease_writes_where_nobody_does(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """It has waited in vain, or leases were set aside."""
+    builder, other = (make_storage(valkey, tmp_path) for _ in range(2))
+    other.insert_built(make_key(), make_program(binary=b"the first"))
+    assert builder.find(make_key()) == make_program(binary=b"the first")
+    other.insert_built(make_key(), make_program(binary=b"the second"))
+    assert builder.find(make_key()) == make_program(binary=b"the first")
+    assert builder.turn(make_key(1)) is Turn.BUILD
+    other.insert_built(make_key(1), make_program(1))
+    assert builder.find(make_key(1)) is None
+    valkey.client().persist(f"{builder._entry(make_key(1))}:lease")
+    other.insert_built(make_key(1), make_program(1))
+    assert builder.find(make_key(1)) == make_program(1)
 
 
 def test_a_server_that_forgot_takes_what_was_built(valkey: Valkey, tmp_path: Path) -> None:
@@ -296,7 +320,7 @@ def test_a_server_that_forgot_takes_what_was_built(valkey: Valkey, tmp_path: Pat
     builder = make_storage(valkey, tmp_path)
     assert builder.turn(make_key()) is Turn.BUILD
     valkey.client().delete(f"{builder._entry(make_key())}:lease")
-    builder.insert(make_key(), make_program())
+    builder.insert_built(make_key(), make_program())
     assert builder.find(make_key()) == make_program()
 
 
@@ -308,3 +332,34 @@ def test_leases_are_no_programs(storage: RedisStorage) -> None:
     storage.clear()
     assert storage.renew(make_key())
     assert FINGERPRINT not in str(storage)
+
+
+def test_what_is_too_large_is_not_read(
+    storage: RedisStorage, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is asked how much it is, before it may send it."""
+    storage.insert(make_key(), make_program())
+    size = len(storage.get(make_key()) or b"")
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size)
+    assert storage.find(make_key()) == make_program()
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", size - 1)
+    asked = valkey.client().info("commandstats")
+    with pytest.raises(DamagedFileError, match="larger"):
+        storage.find(make_key())
+    now = valkey.client().info("commandstats")
+    assert now["cmdstat_getex"] == asked["cmdstat_getex"]
+    assert list(storage.keys()) == []
+
+
+def test_a_server_that_gives_no_number() -> None:
+    """Whatever it would send next isn't asked for."""
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            hello = b"HELLO" in asked
+            connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" if hello else b"+OK\r\n+OK\r\n")
+
+    with listening(serve) as port:
+        storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
+        with pytest.raises(OSError, match="than a number"):
+            storage.get(make_key())

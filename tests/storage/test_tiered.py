@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -304,7 +305,7 @@ def test_a_builder_that_stores_nothing_lets_the_next_one_build(
     machines: Callable[[], TieredStorageFactory],
 ) -> None:
     """Its source didn't compile, or it was killed; and nobody waits longer than told."""
-    first, second, third = (machines().create_storage(NAME) for _ in range(3))
+    first, second, third, fourth = (machines().create_storage(NAME) for _ in range(4))
     assert not first.claim(make_key(), 30)
     assert not second.claim(make_key(), 0.1)  # patience is over: it builds without
     assert not second._claimed
@@ -312,6 +313,116 @@ def test_a_builder_that_stores_nothing_lets_the_next_one_build(
     assert not third.claim(make_key(), 30)
     assert third._claimed == {make_key()}
     third._renewal.drop((third.remote, make_key()))  # as if it had died
-    assert not second.claim(make_key(), 30)
-    assert second._claimed == {make_key()}
-    second.release(make_key())
+    assert not fourth.claim(make_key(), 30)
+    assert fourth._claimed == {make_key()}
+    fourth.release(make_key())
+
+
+class Late(FaultyStorage):
+    """A remote that always takes its time, well within the timeout."""
+
+    def _enter(self, method: str) -> None:
+        super()._enter(method)
+        time.sleep(0.06)
+
+
+def test_answers_that_bring_nothing_are_not_waited_for_all_day(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All together they cost no more than one that never comes; what is built still goes up."""
+    scene = Scene(remote := Late(), HASTY)
+    for number in range(20):
+        assert scene.storage.fetch(make_key(number)) is None
+    assert 1 <= remote.calls.count("find") <= 4
+    scene.storage.insert(make_key(), make_program())
+    assert scene.settle() == [make_key()]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "brought nothing); it is set aside for a minute" in record.getMessage()
+
+
+def test_answers_that_bring_something_are_waited_for() -> None:
+    """A program takes longer to build than to fetch."""
+    remote = Late()
+    for number in range(6):
+        remote._memory.insert(make_key(number), make_program(number))
+    scene = Scene(remote, HASTY)
+    for number in range(6):
+        assert scene.storage.fetch(make_key(number)) is not None
+
+
+def test_misses_of_another_minute_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that runs for days misses a program now and then."""
+    monkeypatch.setattr(_failing_open, "ASIDE", 0.05)
+    scene = Scene(FaultyStorage(), HASTY)
+    for _ in range(4):
+        scene.storage._access.spend(0.15)
+        assert scene.storage._access.asks("read")
+        time.sleep(0.06)
+
+
+def test_leases_that_never_end_are_waited_for_once(
+    machines: Callable[[], TieredStorageFactory], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever holds them all keeps the others from one build, and not from every one."""
+    holder = machines().create_storage(NAME)
+    other = machines().create_storage(NAME)
+    for number in range(3):
+        assert not holder.claim(make_key(number), 30)
+        assert not other.claim(make_key(number), 0.3 if number == 0 else 1000)
+    assert "lease failed (waited 0.3 s" in caplog.text
+    for number in range(3):
+        holder.release(make_key(number))
+
+
+def test_a_lease_without_an_end_holds_nobody_up(
+    machines: Callable[[], TieredStorageFactory], valkey: Valkey, tmp_path: Path
+) -> None:
+    """As one that was restored without its time to live."""
+    valkey.client().set(f"{tmp_path}:v1:{NAME}:{{{make_key()}}}:lease", "somebody")
+    machine = machines()
+    storage = machine.create_storage(NAME)
+    assert not storage.claim(make_key(), 1000)
+    assert storage._claimed == {make_key()}
+    storage.insert(make_key(), make_program())
+    storage.release(make_key())
+    assert machine.wait(30)
+    assert machines().create_storage(NAME).fetch(make_key()) == make_program()
+
+
+def test_what_others_have_built_meanwhile_stays(
+    machines: Callable[[], TieredStorageFactory],
+) -> None:
+    """But for what replaces it on purpose: a more complete one, or in the place of a bad one."""
+
+    def built(name: str) -> CompiledProgram:
+        return make_program(binary=name.encode())
+
+    factories = [machines() for _ in range(4)]
+    first, second, third, fourth = (factory.create_storage(NAME) for factory in factories)
+    assert first.fetch(make_key()) is None
+    assert second.fetch(make_key()) is None
+
+    def insert(number: int, storage: TieredStorage, name: str) -> CompiledProgram | None:
+        storage.insert(make_key(), built(name))
+        assert factories[number].wait(30)
+        return machines().create_storage(NAME).fetch(make_key())
+
+    assert insert(0, first, "built first") == built("built first")
+    assert insert(1, second, "built late") == built("built first")
+    assert insert(0, first, "native code") == built("native code")
+    assert third.fetch(make_key()) == built("native code")
+    assert insert(2, third, "rejected there") == built("rejected there")
+    assert insert(3, fourth, "built anew") == built("built anew")
+
+
+def test_a_forked_child_lets_go_without_the_lock() -> None:
+    """It may have been held in the fork, by a thread that isn't there any more."""
+    uploads = Scene(FaultyStorage()).storage._uploads
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        uploads._changed = threading.Condition(threading.Lock())
+        uploads._changed.acquire()
+        uploads.stop()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
