@@ -274,7 +274,7 @@ def test_a_factory_that_fails_is_no_fault_of_the_build(
         def names(self) -> list[str]:
             raise OSError(5, "broken")
 
-    explanation = mace_cache.explain.__globals__["_NONE"].explanation
+    explanation = mace_cache.explain.__globals__["NONE"].explanation
     missed = explanation._replace(outcome=Outcome.MISS, reason="no tier has it")
     Tracer(Failing()).tell(missed, MISSED)
     assert traced(capsys) == ["mace-cache: miss -: no tier has it; nothing like it is stored"]
