@@ -100,6 +100,7 @@ def make_remote(
         UnknownSchemeError: no storage has the URL's scheme.
         ConfigurationError: the URL can't be used.
     """
+    maker = _find_remote(url, local)
     stated = RemoteSettings(
         allow_unsigned=settings.allow_unsigned, signing_key=settings.signing_key
     )
@@ -111,7 +112,6 @@ def make_remote(
         if not stated.reads:
             raise ConfigurationError("remote", shown(url), "a policy that reads: it is read-only")
         stated = stated._replace(policy="read-only")
-    maker = _find_remote(rest, local)
     try:
         made = maker(rest, stated)
     except ConfigurationError:
