@@ -208,6 +208,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "kernel_names": lambda _program: ("counted",),
         "build_log": lambda _program, _device: "",
         "share": lambda program: program,
+        "state_of": lambda _program, _devices: (),
+        "has_own_variables": lambda *_arguments, **_named: False,
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(opencl, name, fake)
