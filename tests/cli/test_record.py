@@ -302,7 +302,8 @@ from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 Path(sys.argv[1]).touch()
 try:
-    time.sleep(60)
+    for _ in range(1200):  # a signal that comes just before a sleep doesn't end it
+        time.sleep(0.05)
 except KeyboardInterrupt:
     sys.exit(6)
 """
