@@ -79,6 +79,9 @@ print(wrong, run(int(sys.argv[1])) - before)
 """
 
 
+_STARTS = 4
+
+
 def environment(tmp_path: Path, own: str, **changes: str) -> dict[str, str]:
     """What a program starts with: an empty cache of the driver's own, and a line for each build."""
     (tmp_path / own).mkdir()
@@ -139,12 +142,15 @@ def test_every_function(platform: str, tmp_path: Path) -> None:
 
     assert not run(plain, "a", hooked=False, PYOPENCL_NO_CACHE="1")
     built = run(cold, "b", hooked=True)
-    loaded = run(warm, "c", hooked=True)
     assert_same(cold, plain)
-    assert_same(warm, plain)
     assert built["miss"]
     assert set(built) <= {"miss", "hit"}
-    assert set(loaded) == {"hit"}  # fewer: pyopencl keeps what some of them found out
+    for number in range(_STARTS):  # what a slow machine had no time for at its exit, the next has
+        loaded = run(warm, f"c{number}", hooked=True)
+        assert_same(warm, plain)
+        if set(loaded) == {"hit"}:  # fewer: pyopencl keeps what some of them found out
+            break
+    assert set(loaded) == {"hit"}
 
 
 @pytest.mark.timeout(900)
