@@ -97,28 +97,40 @@ class FirstLaunches:
             kernel: the kernel.
             action: launches it.
         """
-        name = kernel.function_name
-        self.are_under_way()
-        with _lock:
-            first = name in self._to_run and name not in self._under_way
-            if first:
-                self._under_way[name] = None  # at once: one routine may call another
-                for note in self._notes:
-                    note.launch()
-        if not first:
+        name = ""
+        with suppress(Exception):  # no fault of ours is the application's
+            name = self._begin(kernel)
+        if not name:
             return action()
         try:
             self._under_way[name] = event = action()
         except BaseException:
             self._under_way[name] = _NO_LAUNCH
-            self.are_under_way()
+            with suppress(Exception):  # as above
+                self.are_under_way()
             raise
+        with suppress(Exception):  # as above
+            self._follow(event)
+        return event
+
+    def _begin(self, kernel: cl.Kernel) -> str:
+        """Note a kernel's first launch and give its name, or nothing where it isn't the first."""
+        name = kernel.function_name
+        self.are_under_way()
+        with _lock:
+            if name not in self._to_run or name in self._under_way:
+                return ""
+            self._under_way[name] = None  # at once: one routine may call another
+            for note in self._notes:
+                note.launch()
+        return name
+
+    def _follow(self, event: cl.Event) -> None:
         # The process may be killed, or end at once, as soon as it has its result.
         with suppress(cl.Error):
             event.command_queue.flush()  # some drivers begin with nothing before that
         if self._wait(_AT_EXIT if _ends else _patience(_PATIENCE)):
             _look_soon()
-        return event
 
     def _wait(self, seconds: float) -> bool:
         """Wait for what is under way, so long at most; whether something is still."""
@@ -243,7 +255,9 @@ def _look() -> None:
     while True:
         time.sleep(min(_POLL_INTERVAL + (time.monotonic() - began) / 50, _LONGEST_INTERVAL))
         with _lock:
-            under_way = [one for one in list(_watched.values()) if one.are_under_way()]
+            under_way = []
+            with suppress(Exception):  # what can't be asked any more isn't looked at
+                under_way = [one for one in list(_watched.values()) if one.are_under_way()]
             if not under_way or not threading.main_thread().is_alive():
                 _looking = False
                 return

@@ -240,6 +240,24 @@ def test_a_launch_that_fails(built: cl.Program) -> None:
     assert watched.proven == 0
 
 
+def test_a_fault_of_the_watch_is_not_the_application_s(
+    built: cl.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a driver answers when it is asked how a launch goes: it was launched."""
+
+    def fail(_launches: FirstLaunches) -> bool:
+        raise cl.RuntimeError("the device is gone")
+
+    watched = Watched(built, ("scale",))
+    with monkeypatch.context() as patch:
+        patch.setattr(FirstLaunches, "are_under_way", fail)
+        assert scale(built) == 2
+        patch.undo()
+        patch.setattr(FirstLaunches, "_wait", lambda *_: fail(watched.launches))
+        assert scale(built) == 2
+    assert watched.launches.settle()
+
+
 def test_not_too_many_are_watched(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds a file open: the oldest that was never launched goes."""
     monkeypatch.setattr(_launches, "_MOST", 2)
