@@ -7,7 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Collection
+
+    Renew = Callable[[list[str]], Collection[str]]
 
 __all__ = ["Renewal"]
 
@@ -15,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Renewal:
-    """Calls what renews a claim every few seconds, in a thread that ends when none is left.
+    """Renews claims every few seconds, in a thread that ends when none is left.
+
+    All claims at one place are renewed together: one after the other they would take longer than
+    they last, where many programs are built at once and the server is slow.
 
     Args:
         interval: the time between two renewals, in seconds.
@@ -23,19 +28,21 @@ class Renewal:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._claims: dict[Hashable, Callable[[], bool]] = {}
+        self._claims: dict[str, dict[str, Renew]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def keep(self, claim: Hashable, renew: Callable[[], bool]) -> None:
+    def keep(self, place: str, key: str, renew: Renew) -> None:
         """Renew a claim from now on.
 
         Args:
-            claim: what `drop` names it by.
-            renew: what renews it; False where it is lost. It must not raise.
+            place: where it was claimed.
+            key: what was claimed.
+            renew: what renews several of that place, and gives those that are not lost. It must
+                not raise.
         """
         with self._changed:
-            self._claims[claim] = renew
+            self._claims.setdefault(place, {})[key] = renew
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="mace-cache renew", daemon=True)
                 try:
@@ -45,10 +52,13 @@ class Renewal:
                 else:
                     self._thread = thread
 
-    def drop(self, claim: Hashable) -> None:
+    def drop(self, place: str, key: str) -> None:
         """Renew a claim no more."""
         with self._changed:
-            self._claims.pop(claim, None)
+            claims = self._claims.get(place, {})
+            claims.pop(key, None)
+            if not claims:
+                self._claims.pop(place, None)
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -58,7 +68,8 @@ class Renewal:
                 if not self._claims:
                     self._thread = None
                     return
-                claims = list(self._claims.items())
-            for claim, renew in claims:
-                if not renew():
-                    self.drop(claim)
+                places = {place: dict(claims) for place, claims in self._claims.items()}
+            for place, claims in places.items():
+                *_, renew = claims.values()
+                for lost in claims.keys() - set(renew(list(claims))):
+                    self.drop(place, lost)

@@ -129,13 +129,20 @@ class RedisStorage(RemoteStorage):
             self._tokens.pop(key, None)
         return turn
 
-    def renew(self, key: str) -> bool:
-        """Renew a lease; see `RemoteStorage.renew`."""
-        token = self._tokens.get(key)
-        if token is None:
-            return False
+    def renew(self, keys: Sequence[str]) -> list[str]:
+        """Renew leases, in one round trip; see `RemoteStorage.renew`."""
+        held = [(key, token) for key in keys if (token := self._tokens.get(key)) is not None]
+        if not held:
+            return []
         with self._factory.connected() as client:
-            return bool(self._run(client, _RENEW, key, token, self._lease))
+            pipeline = client.pipeline(transaction=False)
+            script = client.register_script(_RENEW).sha
+            pipeline.script_load(_RENEW)  # a server that was restarted has forgotten it
+            for key, token in held:
+                entry = self._entry(key)
+                pipeline.evalsha(script, 2, f"{entry}:lease", entry, token, self._lease)
+            renewed = pipeline.execute()[1:]
+        return [key for (key, _), answer in zip(held, renewed, strict=True) if answer]
 
     def release(self, key: str) -> None:
         """End a lease; see `RemoteStorage.release`."""

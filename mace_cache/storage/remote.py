@@ -115,9 +115,9 @@ class RemoteStorage(KVStorage):
         """
         return Turn.BUILD
 
-    def renew(self, key: str) -> bool:  # noqa: ARG002 (as above)
-        """Say that the program is still being built here; False where it is others' turn now."""
-        return False
+    def renew(self, keys: Sequence[str]) -> list[str]:  # noqa: ARG002 (as above)
+        """Say that programs are still being built here: those of which it isn't others' turn."""
+        return []
 
     def release(self, key: str) -> None:
         """Let others go on: the program is there, or isn't built here."""

@@ -126,8 +126,7 @@ class TieredStorage(KVStorage):
             self._access.set_aside("lease", f"waited {patience:g} s for another machine")
         if turn is Turn.BUILD:
             self._claimed.add(key)
-            renew = partial(self._access.ask, "renewal", partial(remote.renew, key), False)
-            self._renewal.keep((self.remote, key), renew)
+            self._renewal.keep(self.remote, key, partial(self._renew, remote))
         return turn is Turn.FETCH
 
     def release(self, key: str) -> None:
@@ -198,8 +197,11 @@ class TieredStorage(KVStorage):
 
         self._access.ask("write", write, None)
 
+    def _renew(self, remote: RemoteStorage, keys: list[str]) -> list[str]:
+        return self._access.ask("renewal", partial(remote.renew, keys), [])
+
     def _release(self, key: str) -> None:
-        self._renewal.drop((self.remote, key))
+        self._renewal.drop(self.remote, key)
         if isinstance(self._remote, RemoteStorage):
             self._access.ask("renewal", partial(self._remote.release, key), None)
 

@@ -255,15 +255,15 @@ def test_one_machine_builds(valkey: Valkey, tmp_path: Path) -> None:
     (builder,) = [machine for machine in machines if machine._tokens]
     others = [machine for machine in machines if machine is not builder]
     assert builder.turn(make_key()) is Turn.BUILD  # a request whose answer was lost
-    assert builder.renew(make_key())
-    assert not others[0].renew(make_key())
+    assert builder.renew([make_key()]) == [make_key()]
+    assert others[0].renew([make_key()]) == []
     others[0].release(make_key())  # it has nothing to release
     assert others[0].turn(make_key()) is Turn.WAIT
     builder.insert_built(make_key(), make_program())
     assert others[0].turn(make_key()) is Turn.FETCH  # before the release even
     builder.release(make_key())
     assert {machine.turn(make_key()) for machine in machines} == {Turn.FETCH}
-    assert not builder.renew(make_key())
+    assert builder.renew([make_key()]) == []
 
 
 def test_a_machine_that_gives_up_lets_others_build(valkey: Valkey, tmp_path: Path) -> None:
@@ -286,9 +286,9 @@ def test_who_slept_too_long_writes_nothing(valkey: Valkey, tmp_path: Path) -> No
     assert other.turn(make_key()) is Turn.BUILD
     sleeper.insert_built(make_key(), make_program(binary=b"late"))
     assert other.find(make_key()) is None
-    assert not sleeper.renew(make_key())
+    assert sleeper.renew([make_key()]) == []
     sleeper.release(make_key())
-    assert other.renew(make_key())
+    assert other.renew([make_key()]) == [make_key()]
     other.insert_built(make_key(), make_program(binary=b"in time"))
     sleeper.insert_built(make_key(), make_program(binary=b"later"))
     other.release(make_key())
@@ -315,6 +315,21 @@ def test_who_builds_without_a_lease_writes_where_nobody_does(
     assert builder.find(make_key(1)) == make_program(1)
 
 
+def test_many_leases_are_renewed_at_once(valkey: Valkey, tmp_path: Path) -> None:
+    """In one round trip: one after the other a slow server could let those at the end expire."""
+    builder, other = (make_storage(valkey, tmp_path) for _ in range(2))
+    keys = [make_key(number) for number in range(20)]
+    assert {builder.turn(key) for key in keys} == {Turn.BUILD}
+    valkey.client().delete(f"{builder._entry(keys[3])}:lease")
+    assert other.turn(keys[3]) is Turn.BUILD
+    valkey.client().script_flush()
+    client = valkey.client()
+    before = client.info("stats")["total_reads_processed"]
+    assert builder.renew(keys) == [key for key in keys if key != keys[3]]
+    assert client.info("stats")["total_reads_processed"] - before < 5
+    assert other.renew(keys) == [keys[3]]
+
+
 def test_a_server_that_forgot_takes_what_was_built(valkey: Valkey, tmp_path: Path) -> None:
     """It was restarted: the lease is gone, and nobody else builds."""
     builder = make_storage(valkey, tmp_path)
@@ -330,7 +345,7 @@ def test_leases_are_no_programs(storage: RedisStorage) -> None:
     assert list(storage.keys()) == []
     assert storage._factory.names() == []
     storage.clear()
-    assert storage.renew(make_key())
+    assert storage.renew([make_key()]) == [make_key()]
     assert FINGERPRINT not in str(storage)
 
 

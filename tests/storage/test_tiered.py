@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mace_cache._report import forget_reported
 from mace_cache.storage import _failing_open
+from mace_cache.storage._renewal import Renewal
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
 from mace_cache.storage.redis import RedisStorageFactory
@@ -312,10 +314,30 @@ def test_a_builder_that_stores_nothing_lets_the_next_one_build(
     first.release(make_key())
     assert not third.claim(make_key(), 30)
     assert third._claimed == {make_key()}
-    third._renewal.drop((third.remote, make_key()))  # as if it had died
+    third._renewal.drop(third.remote, make_key())  # as if it had died
     assert not fourth.claim(make_key(), 30)
     assert fourth._claimed == {make_key()}
     fourth.release(make_key())
+
+
+def test_a_claim_that_is_lost_is_renewed_no_more() -> None:
+    """All at a place are renewed together; other places by themselves."""
+    renewal, asked = Renewal(0.01), list[tuple[str, list[str]]]()
+    two = threading.Event()
+
+    def renew(place: str, keys: list[str]) -> list[str]:
+        asked.append((place, keys))
+        if asked.count(("a", ["1", "3"])) and asked.count(("b", ["1"])):
+            two.set()
+        return [key for key in keys if key != "2"]
+
+    for place, key in (("a", "1"), ("a", "2"), ("a", "3"), ("b", "1")):
+        renewal.keep(place, key, partial(renew, place))
+    assert two.wait(30)
+    assert any(len(keys) > 1 for _, keys in asked)
+    for place, key in (("a", "1"), ("a", "3"), ("b", "1")):
+        renewal.drop(place, key)
+    assert renewal._claims == {}
 
 
 class Late(FaultyStorage):
