@@ -33,7 +33,7 @@ FLOORS = {
     "where programs are kept": """
         storage storage.base storage.memory storage._layout storage._usage storage.directory
         storage.file storage.bytestream storage._installed storage.precompiled storage.recorded
-        storage.remote_settings storage.remote storage.redis storage.objects
+        storage.remote_settings storage.remote storage._answers storage.redis storage.objects
         storage._failing_open storage._uploads storage._renewal storage.tiered storage.remotes
         storage.factory
     """,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mace_cache.errors import ConfigurationError
+from mace_cache.storage import remote
+from mace_cache.storage._answers import LimitedSocket
 from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn, check_size
 from mace_cache.storage.remote_settings import RemoteSettings, shown, split_url
 
@@ -27,6 +29,7 @@ __all__ = ["RedisStorage", "RedisStorageFactory"]
 
 _VERSION = "v1"  # of the format, as in a cache directory
 _MANY = 500  # keys of one request
+_MARGIN = 1 << 20  # bytes of an answer that aren't a program's
 _CERTIFICATES = {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile"}
 _KEY = r"\{([0-9a-f]{64})\}"
 
@@ -265,8 +268,16 @@ class RedisStorageFactory(RemoteStorageFactory):
             socket_connect_timeout=self.settings.connect_timeout,
             socket_timeout=self.settings.timeout,
             retry=Retry(NoBackoff(), 0),  # tries are counted where the time is
+            redis_connect_func=_limit,
             **self._arguments,
         )
+
+
+def _limit(connection: Any) -> None:
+    """Take no more of an answer than a program may have, before a first one is asked for."""
+    limit = remote.LARGEST_PROGRAM + _MARGIN
+    connection._sock = LimitedSocket(connection._sock, limit)  # noqa: SLF001 (it makes its own)
+    connection.on_connect()
 
 
 def _check_installed(url: str) -> None:

@@ -272,3 +272,32 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")
         assert ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).get(make_key()) is None
     assert asked[0].startswith(f"/container/path/{OBJECT}".encode())
+
+
+def test_where_a_server_redirects_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is followed, and what comes from there is read as any; secrets and passwords stay here."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3KRET")
+    elsewhere: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        elsewhere.append(connection.recv(1 << 16))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nMCLP")
+
+    with listening(serve) as other:
+
+        def redirect(connection: socket.socket) -> None:
+            connection.recv(1 << 16)
+            place = f"http://127.0.0.1:{other}/x".encode()
+            connection.sendall(b"HTTP/1.1 307 Elsewhere\r\nContent-Length: 0\r\n")
+            connection.sendall(b"Location: " + place + b"\r\n\r\n")
+
+        with listening(redirect) as port:
+            for url in (
+                f"s3://bucket?region=r&policy=read-only&endpoint=http://127.0.0.1:{port}",
+                f"http://user:S3KRET@127.0.0.1:{port}/x?policy=read-only",
+            ):
+                with pytest.raises(DamagedFileError):
+                    ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).find(make_key())
+    assert len(elsewhere) == 2
+    assert not any(b"S3KRET" in asked or b"\nauthorization" in asked.lower() for asked in elsewhere)

@@ -378,3 +378,31 @@ def test_a_server_that_gives_no_number() -> None:
         storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
         with pytest.raises(OSError, match="than a number"):
             storage.get(make_key())
+
+
+def test_a_server_that_sends_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that a program is small; no more is taken than the largest may have."""
+    monkeypatch.setattr(remote, "LARGEST_PROGRAM", 1 << 20)
+    sent = list[int]()
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        answers = {b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"STRLEN": b":10\r\n"}
+        if b"GETEX" in request:
+            connection.sendall(b"$99999999999\r\n")
+            for _ in range(64):
+                connection.sendall(bytes(1 << 20))
+                sent.append(1 << 20)
+        given = [answers[name] for name in answers if name in request]
+        connection.sendall(given[0] if given else b"+OK\r\n")
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            for request in asked.split(b"*")[1:]:
+                answer(connection, request)
+
+    with listening(serve) as port:
+        url = f"redis://127.0.0.1:{port}?timeout=30"
+        storage = RedisStorageFactory(url, UNSIGNED).create_storage(NAME)
+        with pytest.raises(ConnectionError, match="more than 2097152 bytes"):
+            storage.get(make_key())
+    assert sum(sent) < 32 << 20  # what the network's buffers hold besides
