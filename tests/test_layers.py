@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "mace_cache"
 # imported by any room.
 FLOORS = {
     "values and the machine": """
-        errors explanation program _report _trust _directories _filesystem _locking _mounts
-        _signing_keys config _notes _warm_process _notebook statistics missed
+        errors explanation program _report _trust _directories _filesystem _file_bytes _locking
+        _mounts _signing_keys config _notes _warm_process _notebook statistics missed
         rejections
     """,
     "what identifies": """

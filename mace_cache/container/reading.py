@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from mace_cache._file_bytes import FileBytes
 from mace_cache.container.metadata import decode_metadata
 from mace_cache.container.plain import read_plain_entry
 from mace_cache.container.structures import (
@@ -50,8 +51,8 @@ class Bundle:
     """A file of any number of programs, each verified when it is asked for.
 
     Opening one verifies the header, the vendor header and the section table, and keeps a copy of
-    them. The rest stays in *data*: a file mapped into memory has to be replaced, never shortened or
-    written to.
+    them. The rest stays in *data*, and is read once for each program. A file that is mapped into
+    memory has to be replaced, never shortened or written to; `FileBytes` asks for no such care.
 
     Args:
         data: the whole file.
@@ -66,10 +67,12 @@ class Bundle:
     """
 
     def __init__(
-        self, data: bytes | bytearray | memoryview | mmap.mmap, path: str | None = None
+        self,
+        data: bytes | bytearray | memoryview | mmap.mmap | FileBytes,
+        path: str | None = None,
     ) -> None:
         self.path = path
-        self._view = memoryview(data).cast("B")
+        self._view = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
         self._index = bytes(self._view[: HEADER.size])  # a copy: what is verified stays as it is
         self.header = self._read_header()
         self._index += bytes(self._view[HEADER.size : self.header.sections_offset])
@@ -99,7 +102,7 @@ class Bundle:
         return [(self._fingerprints[row.fingerprint], row.key.hex()) for row in rows]
 
     def find(self, fingerprint: str, key: str) -> CompiledProgram | None:
-        """Give the program of that fingerprint and key, or None; its binary is a view, no copy.
+        """Give the program of that fingerprint and key, or None; its binary is a view.
 
         Raises:
             DamagedFileError: its bytes aren't what was written.
@@ -140,7 +143,8 @@ class Bundle:
         if self.header.signature_size:  # which covers the section's digest, and not the file's
             program = self._verified_program(0, copied=False)
         else:
-            program = self._program(0, self._row(0), copied=False)
+            row = self._row(0)
+            program = self._program(0, row, *self._parts(0, row), copied=False)
         self._verify_kernel_count(len(program.kernel_names))
         return program
 
@@ -189,7 +193,7 @@ class Bundle:
             raise self._damaged("the index digest is wrong", INDEX_DIGEST_OFFSET)
         if any(index[vendor_end : header.section_table_offset]):
             raise self._damaged("padding isn't zero", vendor_end)
-        *fingerprints, rest = self._text(index, HEADER.size, vendor_end).split("\0")
+        *fingerprints, rest = self._text(index[HEADER.size : vendor_end], HEADER.size).split("\0")
         if rest or any(one >= two for one, two in pairwise(fingerprints)):
             raise self._damaged("the fingerprints aren't in order", HEADER.size)
         return fingerprints
@@ -232,25 +236,35 @@ class Bundle:
         if count != self.header.kernel_count:
             raise self._damaged(f"{self.header.kernel_count} kernels, of which {count} exist", 0x08)
 
-    def _verify_padding(self, start: int, end: int) -> None:
-        if any(self._view[start:end]):
-            raise self._damaged("padding isn't zero", start)
+    def _parts(self, number: int, row: SectionRow) -> tuple[memoryview, memoryview]:
+        """Read a program's section and its records in the kernel table."""
+        kernels_end = self._row_or_end(number + 1).kernels_offset
+        section = self._view[row.offset : row.end]
+        return memoryview(section), memoryview(self._view[row.kernels_offset : kernels_end])
 
     def _verified_program(self, number: int, *, copied: bool = True) -> CompiledProgram:
         row = self._row(number)
-        kernels_end = self._row_or_end(number + 1).kernels_offset
-        covered = self._view[row.offset : row.end], self._view[row.kernels_offset : kernels_end]
-        if digest_of(covered) != row.digest:
+        section, kernels = self._parts(number, row)
+        if digest_of([section, kernels]) != row.digest:
             raise self._damaged("a section's digest is wrong", row.offset)
-        return self._program(number, row, copied=copied)
+        return self._program(number, row, section, kernels, copied=copied)
 
-    def _program(self, number: int, row: SectionRow, *, copied: bool = True) -> CompiledProgram:
-        metadata_end = row.offset + row.metadata_size
-        binary_end = row.binary_offset + row.binary_size
-        self._verify_padding(metadata_end, row.binary_offset)
-        self._verify_padding(binary_end, row.end)
-        text = self._text(self._view, row.offset, metadata_end)
-        view = self._view[row.binary_offset : binary_end]
+    def _program(
+        self,
+        number: int,
+        row: SectionRow,
+        section: memoryview,
+        kernels: memoryview,
+        *,
+        copied: bool = True,
+    ) -> CompiledProgram:
+        start = row.binary_offset - row.offset
+        end = start + row.binary_size
+        for from_, to in ((row.metadata_size, start), (end, len(section))):
+            if any(section[from_:to]):
+                raise self._damaged("padding isn't zero", row.offset + from_)
+        text = self._text(section[: row.metadata_size], row.offset)
+        view = section[start:end]
         binary = bytes(view) if copied else view
         try:
             program = decode_metadata(
@@ -260,15 +274,14 @@ class Bundle:
             raise self._damaged(f"metadata can't be read ({error})", row.offset) from error
         if row.kernel_count != len(program.kernel_names):
             raise self._damaged(f"the metadata doesn't name {row.kernel_count} kernels", row.offset)
-        kernels = self._view[row.kernels_offset : self._row_or_end(number + 1).kernels_offset]
         if kernels != kernel_records(
             number, row.binary_offset, row.binary_size, program.kernel_names
         ):
             raise self._damaged("kernel table and metadata don't agree", row.kernels_offset)
         return program
 
-    def _text(self, view: memoryview, start: int, end: int) -> str:
+    def _text(self, view: memoryview, offset: int) -> str:
         try:
-            return str(view[start:end], *TEXT)
+            return str(view, *TEXT)
         except UnicodeDecodeError as error:
-            raise self._damaged("text isn't UTF-8", start + error.start) from error
+            raise self._damaged("text isn't UTF-8", offset + error.start) from error

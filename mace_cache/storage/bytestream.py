@@ -14,6 +14,7 @@ from mace_cache.storage.base import KVStorage, check_key, check_name, check_prog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mace_cache._file_bytes import FileBytes
     from mace_cache._signing_keys import TrustedKeys
     from mace_cache.program import CompiledProgram
 
@@ -29,7 +30,7 @@ class ReadOnlyByteStreamStorage(KVStorage):
 
     Args:
         data: the whole file. If it is mapped into memory, the file must not be shortened or written
-            to while it is; replacing it is fine.
+            to while it is; replacing it is fine. `FileBytes` are read when they are needed.
         name: see and give only programs of the fingerprint with this storage name; None for all.
         path: where the bytes are from, for messages.
         trusted: the keys one of which must have signed the file; None where none need have.
@@ -43,7 +44,7 @@ class ReadOnlyByteStreamStorage(KVStorage):
 
     def __init__(
         self,
-        data: bytes | bytearray | memoryview | mmap.mmap,
+        data: bytes | bytearray | memoryview | mmap.mmap | FileBytes,
         name: str | None = None,
         path: str | None = None,
         *,

@@ -8,25 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mace_cache._filesystem import LARGEST_FILE, open_regular_file, read_all
+from mace_cache._file_bytes import FileBytes
 from mace_cache._report import cause_of, warn_once
-from mace_cache._trust import check_private
 from mace_cache.errors import MaceCacheError
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Iterator, Sequence
 
-    from mace_cache._trust import Trust
     from mace_cache.config import Settings
     from mace_cache.storage.bytestream import ReadOnlyByteStreamStorage
 
     Path = str | os.PathLike[str]
 
-__all__ = ["Precompiled", "map_file"]
+__all__ = ["Precompiled"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +33,7 @@ class Precompiled:
     What can't be used is reported once and left out.
 
     Args:
-        settings: which keys are trusted, and who else may own files.
+        settings: which keys are trusted.
         paths: MCLP files, each of which is used; None for those that installed packages ship.
         first_of: MCLP files, of which the first that exists is used, before all others.
         binary: the bytes of one, used after *first_of*.
@@ -85,7 +81,8 @@ class Precompiled:
 
     def _open_file(self, path: str) -> Iterator[ReadOnlyByteStreamStorage]:
         try:
-            data = map_file(path, self._settings.trust)
+            data = FileBytes(path)
+            data.will_need_end()  # the signature: on a slow disk it comes while the index is read
         except OSError as error:
             message = "%s can't be read (%s): it isn't used"
             warn_once(logger, f"precompiled {path}", message, path, error)
@@ -93,7 +90,7 @@ class Precompiled:
             yield from self._load(data, path)
 
     def _load(
-        self, data: bytes | memoryview | mmap.mmap, path: str | None
+        self, data: bytes | memoryview | FileBytes, path: str | None
     ) -> Iterator[ReadOnlyByteStreamStorage]:
         from mace_cache.storage.bytestream import (  # noqa: PLC0415 (not at import)
             ReadOnlyByteStreamStorage,
@@ -108,36 +105,7 @@ class Precompiled:
         )
         try:
             storage.load()
-        except MaceCacheError as error:
+        except (MaceCacheError, OSError) as error:
             warn_once(logger, f"precompiled {storage}", "%s; it isn't used", error)
         else:
             yield storage
-
-
-def map_file(path: Path, trust: Trust) -> bytes | mmap.mmap:
-    """Map a file into memory, or read it where one who isn't trusted could change it meanwhile.
-
-    Args:
-        path: the file, or a link to it.
-        trust: who may own it or write to it, beside this user and root.
-
-    Raises:
-        OSError: it can't be read, or isn't a regular file.
-    """
-    import mmap  # noqa: PLC0415 (most starts need none)
-
-    real = os.path.realpath(path)
-    descriptor, status = open_regular_file(real)
-    try:
-        with suppress(
-            OSError, ValueError
-        ):  # it isn't private, is empty, or lies where nothing can be mapped
-            check_private(status, real, trust=trust.with_root())
-            mapped = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
-            # The signature is at the end: on a slow disk it comes while the index is read.
-            end = max(0, status.st_size - mmap.PAGESIZE) & -mmap.PAGESIZE
-            mapped.madvise(mmap.MADV_WILLNEED, end)
-            return mapped
-        return read_all(descriptor, min(status.st_size, LARGEST_FILE + 1))
-    finally:
-        os.close(descriptor)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-import mmap
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mace_cache._filesystem import publish
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import SHARED, TrustedKeys, make_key
-from mace_cache._trust import OWN_ONLY, Trust
 from mace_cache.config import Settings
 from mace_cache.container import encode
+from mace_cache.errors import DamagedFileError
 from mace_cache.signing import sign
 from mace_cache.storage._installed import GROUP, installed_bundles
-from mace_cache.storage.precompiled import Precompiled, map_file
+from mace_cache.storage.precompiled import Precompiled
+from tests.helpers import run_child
 from tests.storage.conformance import OTHER_FINGERPRINT, make_program
 
 if TYPE_CHECKING:
@@ -112,15 +114,62 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert storage.find(OURS.key) == OURS
 
 
-def test_only_what_nobody_else_can_change_is_mapped(tmp_path: Path) -> None:
-    """Else a binary could be exchanged after it was verified: such a file is read whole."""
+CUT = """
+import os, sys
+from mace_cache.config import Settings
+from mace_cache.container import Bundle
+from mace_cache.errors import DamagedFileError
+from mace_cache.storage.precompiled import Precompiled
+path, *keys = sys.argv[1:]
+(storage,) = Precompiled(Settings(None), [path])
+program = storage.find(keys[0])
+real = Bundle.find
+def find(*arguments):  # cut off after it was looked whether it is whole
+    os.truncate(path, 4096)
+    return real(*arguments)
+Bundle.find = find
+try:
+    storage.find(keys[1])
+except DamagedFileError as error:
+    print(error)
+print(bytes(program.binary) == b"A" * 100_000)
+"""
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path) -> None:
+    """The process lives, the program is a damaged one, and what was read before stays whole."""
+    programs = [make_program(number, b"A" * 100_000) for number in range(2)]
+    path = tmp_path / "bundle"
+    path.write_bytes(encode(programs))
+    said, whole = run_child(CUT, path, *[program.key for program in programs]).splitlines()
+    assert str(path) in said
+    assert "cut off while it was in use" in said
+    assert whole == "True"
+
+
+def test_what_is_verified_is_what_is_used(tmp_path: Path) -> None:
+    """Who writes into the file afterwards changes no program, and none is read of a new file."""
     path = tmp_path / "bundle"
     path.write_bytes(encode([OURS]))
-    assert isinstance(map_file(path, OWN_ONLY), mmap.mmap)
-    path.chmod(0o664)
-    assert map_file(path, OWN_ONLY) == path.read_bytes()
-    group = Trust(groups=frozenset({path.stat().st_gid}))
-    assert isinstance(map_file(path, group), mmap.mmap)
+    (storage,) = Precompiled(SETTINGS, [path])
+    found = storage.find(OURS.key)
+    path.write_bytes(encode([make_program(0, b"evil")]))
+    with pytest.raises(DamagedFileError):
+        storage.find(OURS.key)
+    assert found == OURS
+
+
+def test_a_file_that_is_replaced(tmp_path: Path) -> None:
+    """As installers do it: what is open stays as it was, and its descriptor goes with it."""
+    path = tmp_path / "bundle"
+    path.write_bytes(encode([OURS]))
+    before = os.listdir("/proc/self/fd")
+    (storage,) = Precompiled(SETTINGS, [path])
+    publish(path, encode([THEIRS]))
+    assert storage.find(OURS.key) == OURS
+    del storage
+    gc.collect()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_bundle_that_no_trusted_key_has_signed(
