@@ -57,10 +57,10 @@ FLOORS = {
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
-        cli.findings cli.content_health cli.place_health cli.guard_health
+        cli.findings cli.content_health cli.place_health cli.guard_health cli.remote_health
         cli.driver_probe cli.driver_health
         cli.devices cli.shipping cli.doctor cli.explain_miss cli.export cli.hook cli.importing
-        cli.inspect cli.keygen cli.maintenance cli.programs cli.record cli.run cli.warm
+        cli.inspect cli.keygen cli.maintenance cli.programs cli.push cli.record cli.run cli.warm
         cli.application __main__
     """,
 }

@@ -20,6 +20,7 @@ from mace_cache.cli import (
     keygen,
     maintenance,
     programs,
+    push,
     record,
     warm,
 )
@@ -57,6 +58,7 @@ for _command in (
     explain_miss.explain_miss,
     export.export,
     importing.import_programs,
+    push.push,
     inspect.inspect,
     keygen.keygen,
     doctor.doctor,

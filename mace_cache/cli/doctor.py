@@ -19,6 +19,7 @@ from mace_cache.cli.guard_health import examine_guard
 from mace_cache.cli.options import cache_directory_option, json_option
 from mace_cache.cli.output import print_json, print_line, spoken_number, spoken_size
 from mace_cache.cli.place_health import examine_directory
+from mace_cache.cli.remote_health import examine_remote
 from mace_cache.config import Settings, read_settings
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage._layout import FORMAT_DIRECTORY
@@ -69,6 +70,7 @@ def _examine(settings: Settings, complaints: list[str], timeout: float) -> Itera
     yield from _tell_settings(settings, complaints)
     if settings.directory is not None:
         yield from _examine_cache(settings, settings.directory)
+    yield from examine_remote(settings)
     yield from examine_guard(_state_place(settings))
     yield from examine_drivers(timeout)
 

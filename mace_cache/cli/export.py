@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from mace_cache._signing_keys import read_signing_key
-from mace_cache.cli.entries import storage_names
-from mace_cache.cli.options import cache_directory_option, json_option, open_factory, select
+from mace_cache.cli.options import cache_directory_option, json_option, open_factory
 from mace_cache.cli.output import complain, print_json, print_line, spoken_number, spoken_size
-from mace_cache.cli.shipping import publish_readable, to_mace
+from mace_cache.cli.shipping import chosen_programs, publish_readable, to_mace
 from mace_cache.container import encode
-from mace_cache.errors import DamagedFileError
 from mace_cache.fingerprint import storage_name
 from mace_cache.mace_file import write_mace_file
 from mace_cache.signing import sign
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mace_cache.program import CompiledProgram
-    from mace_cache.storage.directory import DirectoryStorageFactory
 
 __all__ = ["export"]
 
@@ -57,7 +52,7 @@ def export(
         raise click.UsageError("--sources is for --format mace")
     key = None if key_file is None else read_signing_key(key_file, "--sign")
     factory = open_factory(cache_directory)
-    programs, damaged = _programs(factory, devices, keys)
+    programs, damaged = chosen_programs(factory, devices, keys)
     if not programs:
         raise click.ClickException(f"nothing to export: no such program in {factory.root}")
     try:
@@ -71,28 +66,6 @@ def export(
     publish_readable(output, data)
     _report(output, len(data), programs, damaged, as_json=as_json)
     return int(bool(damaged))
-
-
-def _programs(
-    factory: DirectoryStorageFactory, devices: Sequence[str], keys: Sequence[str]
-) -> tuple[list[CompiledProgram], list[str]]:
-    """Give the programs that are asked for, and what is wrong with the damaged ones."""
-    names = storage_names(factory)
-    if devices:
-        names = sorted({name for device in devices for name in select(names, device)})
-    beginnings = tuple(key.lower() for key in keys) or ("",)
-    programs, damaged = [], []
-    for name in names:
-        storage = factory.create_storage(name)
-        for key in sorted(storage.keys()):
-            if key.startswith(beginnings):
-                try:
-                    program = storage.find(key)
-                except DamagedFileError as error:
-                    damaged.append(str(error))
-                else:
-                    programs += [] if program is None else [program]
-    return programs, damaged
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""What ``export``, ``import`` and ``inspect`` share: files that are shipped, MACE's among them."""
+"""What ``export``, ``push``, ``import`` and ``inspect`` share: what is shipped, MACE's among it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import click
 import pyopencl as cl
 
 from mace_cache._filesystem import NotRegularFileError, publish, read_regular_file
-from mace_cache.errors import UncacheableError
+from mace_cache.cli.entries import storage_names
+from mace_cache.cli.options import select
+from mace_cache.errors import DamagedFileError, UncacheableError
 from mace_cache.fingerprint import components, fingerprint
 from mace_cache.mace_file import BUILD_OPTIONS, MaceFile, MaceProgram
 from mace_cache.program import CompiledProgram
@@ -22,11 +24,44 @@ from mace_cache.request import identify, make_request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["from_mace", "mace_platform", "publish_readable", "to_mace"]
+    from mace_cache.storage.directory import DirectoryStorageFactory
+
+__all__ = ["chosen_programs", "from_mace", "mace_platform", "publish_readable", "to_mace"]
 
 _SUFFIX = ".cl"
 _OPTION = r'(?:[^ "]|"[^"]*")+'
 _ADDED = frozenset(BUILD_OPTIONS.split())
+
+
+def chosen_programs(
+    factory: DirectoryStorageFactory, devices: Sequence[str], keys: Sequence[str]
+) -> tuple[list[CompiledProgram], list[str]]:
+    """Give the programs that are asked for, and what is wrong with the damaged ones.
+
+    Args:
+        factory: the cache directory.
+        devices: names of storages, or their beginnings; all if there are none.
+        keys: program keys, or their beginnings; all if there are none.
+
+    Raises:
+        UsageError: no storage's name begins like that.
+    """
+    names = storage_names(factory)
+    if devices:
+        names = sorted({name for device in devices for name in select(names, device)})
+    beginnings = tuple(key.lower() for key in keys) or ("",)
+    programs, damaged = [], []
+    for name in names:
+        storage = factory.create_storage(name)
+        for key in sorted(storage.keys()):
+            if key.startswith(beginnings):
+                try:
+                    program = storage.find(key)
+                except DamagedFileError as error:
+                    damaged.append(str(error))
+                else:
+                    programs += [] if program is None else [program]
+    return programs, damaged
 
 
 def publish_readable(path: str, data: bytes) -> None:

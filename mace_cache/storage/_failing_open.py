@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache._report import warn_once
 from mace_cache.errors import DamagedFileError, MaceCacheError, SignatureError
+from mace_cache.storage.remote import RemoteStorageFactory
 from mace_cache.storage.remote_settings import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mace_cache.storage.base import KVStorageFactory
     from mace_cache.storage.remote_settings import RemoteSettings
 
-__all__ = ["FailingOpen"]
+__all__ = ["FailingOpen", "access_to"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ class FailingOpen:
         if not self.asks(what):
             return otherwise
         try:
-            return self._in_time(action)
+            return self.in_time(action)
         except DamagedFileError as error:
             warn_once(logger, "remote-damaged", "%s; it is passed over", error)
         except SignatureError as error:
@@ -80,6 +82,40 @@ class FailingOpen:
         except Exception as error:  # noqa: BLE001 (whatever fails there is no fault of the caller)
             self._aside[what] = self._set_aside(what, error)
         return otherwise
+
+    def in_time(self, action: Callable[[], Answer]) -> Answer:
+        """Give the answer; what no library's timeout ends is left behind without its connection.
+
+        Args:
+            action: the request.
+
+        Raises:
+            TimeoutError: there is none in time, as where a server sends a byte now and then.
+            Exception: whatever the request raised at last.
+        """
+        until = time.monotonic() + self._settings.timeout
+        answers: list[Answer] = []
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                answers.append(self._with_retries(action, until))
+            except Exception as error:  # noqa: BLE001 (raised below)
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name="mace-cache remote", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too many, or the interpreter ends: its own timeouts have to do
+            run()
+        else:
+            thread.join(max(0.0, until - time.monotonic()))
+        if answers:
+            return answers[0]
+        if errors:
+            raise errors[0]
+        self._disconnect()
+        raise TimeoutError(f"no answer within {self._settings.timeout:g} s")
 
     def set_aside(self, what: str, reason: str) -> None:
         """Don't ask for that for a minute.
@@ -109,35 +145,6 @@ class FailingOpen:
         warn_once(logger, f"remote {self._place} {what}", message, self._place, what, reason)
         return time.monotonic() + ASIDE
 
-    def _in_time(self, action: Callable[[], Answer]) -> Answer:
-        """Give the answer, or raise ``TimeoutError``: a server that sends a byte now and then does.
-
-        What no timeout of a library ends is left behind in its thread, without its connection.
-        """
-        until = time.monotonic() + self._settings.timeout
-        answers: list[Answer] = []
-        errors: list[Exception] = []
-
-        def run() -> None:
-            try:
-                answers.append(self._with_retries(action, until))
-            except Exception as error:  # noqa: BLE001 (raised below)
-                errors.append(error)
-
-        thread = threading.Thread(target=run, name="mace-cache remote", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # too many, or the interpreter ends: its own timeouts have to do
-            run()
-        else:
-            thread.join(max(0.0, until - time.monotonic()))
-        if answers:
-            return answers[0]
-        if errors:
-            raise errors[0]
-        self._disconnect()
-        raise TimeoutError(f"no answer within {self._settings.timeout:g} s")
-
     def _with_retries(self, action: Callable[[], Answer], until: float) -> Answer:
         pause = _FIRST_PAUSE
         for _ in range(self._settings.max_retries - 1):
@@ -153,3 +160,15 @@ class FailingOpen:
                 time.sleep(wait)
                 pause *= 2
         return action()
+
+
+def access_to(factory: KVStorageFactory, settings: RemoteSettings) -> FailingOpen:
+    """Give what asks a remote.
+
+    Args:
+        factory: makes its storages; other people's see to their own connections.
+        settings: how it is used.
+    """
+    if isinstance(factory, RemoteStorageFactory):
+        return FailingOpen(str(factory), settings, factory.disconnect)
+    return FailingOpen(str(factory), settings, lambda: None)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     RemoteMaker = Callable[[str, RemoteSettings], KVStorageFactory]
 
-__all__ = ["REMOTES", "make_remote", "with_remote"]
+__all__ = ["REMOTES", "make_remote", "make_remote_behind", "with_remote"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +73,24 @@ def with_remote(
         stated = RemoteSettings(allow_unsigned=settings.allow_unsigned)
         check_signing(str(remote), stated)  # nobody verifies what it decodes itself
         return TieredStorageFactory(local, remote, stated)
-    url = remote or settings.remote or ""
-    # One file for all, which a storage URL means by it, can't be shared by a fleet.
-    url = f"objects+{url}" if url.lower().startswith("file:") else url
     try:
-        made, stated = make_remote(url, settings)
+        made, stated = make_remote_behind(remote or settings.remote or "", settings)
     except ConfigurationError as error:
         if remote is not None:
             raise
         warn_once(logger, "MACE_CACHE_REMOTE", "%s; no remote is used", error)
         return local
     return TieredStorageFactory(local, made, stated)
+
+
+def make_remote_behind(url: str, settings: Settings) -> tuple[KVStorageFactory, RemoteSettings]:
+    """Make a remote as `make_remote`, from the URL of what stands behind a local storage.
+
+    One file for all, which ``file:`` means in a storage's URL, can't be shared by a fleet: here it
+    is a directory of objects.
+    """
+    url = f"objects+{url}" if url.lower().startswith("file:") else url
+    return make_remote(url, settings)
 
 
 def make_remote(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import MaceCacheError
-from mace_cache.storage._failing_open import FailingOpen
+from mace_cache.storage._failing_open import access_to
 from mace_cache.storage._renewal import Renewal
 from mace_cache.storage._uploads import Uploads
 from mace_cache.storage.base import KVStorage, KVStorageFactory, check_key, check_program
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mace_cache._directories import Place
     from mace_cache.program import CompiledProgram
+    from mace_cache.storage._failing_open import FailingOpen
     from mace_cache.storage.remote_settings import RemoteSettings
 
 __all__ = ["TieredStorage", "TieredStorageFactory"]
@@ -226,10 +227,8 @@ class TieredStorageFactory(KVStorageFactory):
         self._local = local
         self._remote = remote
         self._settings = settings
-        disconnect, prepare = _nothing, _nothing
-        if isinstance(remote, RemoteStorageFactory):
-            disconnect, prepare = remote.disconnect, remote.prepare
-        self._access = FailingOpen(str(remote), settings, disconnect)
+        self._access = access_to(remote, settings)
+        prepare = remote.prepare if isinstance(remote, RemoteStorageFactory) else _nothing
         self._uploads = Uploads(prepare)
         self._renewal = Renewal(settings.lease / _RENEWALS)
         self.state_directory = local.state_directory
@@ -264,4 +263,4 @@ class TieredStorageFactory(KVStorageFactory):
 
 
 def _nothing() -> None:
-    """Other people's storages see to their own connections."""
+    """Other people's storages import what they need by themselves."""

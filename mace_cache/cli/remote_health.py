@@ -1,0 +1,96 @@
+"""Whether the remote of the settings will do: it is asked once for a program that nobody has."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from mace_cache.cli.findings import Finding, note, ok, problem
+from mace_cache.errors import ConfigurationError
+from mace_cache.storage._failing_open import access_to
+from mace_cache.storage.remote_settings import redacted
+from mace_cache.storage.remotes import make_remote_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mace_cache.config import Settings
+    from mace_cache.storage.base import KVStorageFactory
+    from mace_cache.storage.remote_settings import RemoteSettings
+
+__all__ = ["examine_remote"]
+
+_REMOTE = "remote"
+_STORAGE, _NOBODYS = "doctor", "0" * 64
+_ENCRYPTED = {"redis": "rediss", "http": "https"}
+
+
+def examine_remote(settings: Settings) -> Iterator[Finding]:
+    """Look at the remote that ``MACE_CACHE_REMOTE`` names, where there is one.
+
+    Args:
+        settings: the settings; no password of theirs is told.
+    """
+    if not settings.remote:
+        return
+    try:
+        factory, stated = make_remote_behind(settings.remote, settings)
+    except ConfigurationError as error:
+        yield problem(_REMOTE, f"{error}; no remote is used", "docs/fleet.md says what it takes")
+        return
+    yield _ask(factory, stated)
+    yield from _examine_trust(factory, stated)
+    yield from _examine_connection(settings.remote, factory)
+
+
+def _ask(factory: KVStorageFactory, stated: RemoteSettings) -> Finding:
+    storage = factory.create_storage(_STORAGE)
+    began = time.monotonic()
+    try:
+        storage.load()
+        access_to(factory, stated).in_time(partial(storage.find, _NOBODYS))
+    except Exception as error:  # noqa: BLE001 (other people's clients raise anything)
+        reason = redacted(str(error) or repr(error))
+        remedy = "mend it, or unset MACE_CACHE_REMOTE: until then a start can wait for its timeout"
+        return problem(_REMOTE, f"{factory} doesn't answer as it should ({reason})", remedy)
+    taken = 1000 * (time.monotonic() - began)
+    return ok(_REMOTE, f"{factory} answered in {taken:.0f} ms; it may take {stated.timeout:g} s")
+
+
+def _examine_trust(factory: KVStorageFactory, stated: RemoteSettings) -> Iterator[Finding]:
+    if stated.allow_unsigned:
+        yield note(
+            _REMOTE,
+            f"programs of {factory} are loaded though nobody has signed them: whoever can write "
+            "there runs code on this machine",
+            "trust keys by MACE_CACHE_TRUSTED_KEYS, and unset MACE_CACHE_ALLOW_UNSIGNED",
+        )
+    else:
+        yield ok(_REMOTE, "only programs that a trusted key has signed are loaded from there")
+    if stated.writes:
+        key = stated.signing_key
+        how = "unsigned" if key is None else f"signed with the key {key.identifier.hex()}"
+        yield ok(_REMOTE, f"what is built here is written there, {how}")
+    elif stated.policy == "read-only":
+        yield ok(_REMOTE, "nothing is written there: it is read-only")
+    else:
+        text = "nothing is written there: there is no key to sign with"
+        yield note(_REMOTE, text, "MACE_CACHE_SIGNING_KEY names one, where machines are to write")
+
+
+def _examine_connection(url: str, factory: KVStorageFactory) -> Iterator[Finding]:
+    place, _, query = url.partition("?")
+    parts = urlsplit(dict(parse_qsl(query)).get("endpoint", place))
+    if parts.scheme in _ENCRYPTED and not _is_here(parts.hostname):
+        text = f"the connection to {factory} isn't encrypted: others on the way can read and answer"
+        yield note(_REMOTE, text, f"use {_ENCRYPTED[parts.scheme]}:")
+
+
+def _is_here(host: str | None) -> bool:
+    try:
+        return host in (None, "localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
