@@ -264,14 +264,40 @@ def test_one_machine_builds_for_all(tmp_path: Path, url: str) -> None:
     )
 
 
-def test_what_is_stored_late_is_not_waited_for(
-    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+def test_what_machines_wait_for_is_stored_at_once_and_completed_later(
+    context: cl.Context, tmp_path: Path, url: str
 ) -> None:
-    """PoCL compiles faster than its program is complete: each machine builds until it is."""
+    """PoCL, by default: others fetch a program before its launches are in, and then with them."""
+    source = make_source("completed", "#define FACTOR 11\n")  # PoCL has nothing of it yet
     options = {"harvest": "auto"}
     with ProgramCache(storage_path=tmp_path / "1", remote=url) as first:
-        assert first.explain(first.build(context, SOURCE)).origin is Origin.SOURCE
-        assert list(valkey.client().scan_iter(f"{tmp_path}*lease")) == []
+        assert scale(first.build(context, source)) == 11
+        assert Machine(tmp_path / "2", url, **options).build(context, source) == (Origin.REMOTE, 11)
+        (name,) = RedisStorageFactory(url).names()
+        storage = RedisStorageFactory(url).create_storage(name)
+        (key,) = storage.keys()
+        early = storage.find(key)
+    complete = storage.find(key)
+    assert early is not None
+    assert complete is not None
+    assert len(complete.binary) > len(early.binary)
+    assert decode_entry(entries(tmp_path / "1")[0].read_bytes()) == complete
+    assert Machine(tmp_path / "3", url, **options).build(context, source) == (Origin.REMOTE, 11)
+
+
+@pytest.mark.parametrize("reason", ["deferred", "PoCL keeps nothing", "no leases"])
+def test_what_is_stored_late_is_not_waited_for(
+    context: cl.Context, tmp_path: Path, url: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it can't be completed, or isn't to be stored before: each machine builds until then."""
+    options: dict[str, Any] = {"harvest": "deferred" if reason == "deferred" else "auto"}
+    if reason == "PoCL keeps nothing":
+        monkeypatch.setenv("POCL_KERNEL_CACHE", "0")
+    elif reason == "no leases":
+        url = f"file://{tmp_path}/shared"
+    first = Machine(tmp_path / "1", url, **options)
+    with ProgramCache(storage_path=first.directory, **first.options) as cache:
+        assert cache.explain(cache.build(context, SOURCE)).origin is Origin.SOURCE
         assert Machine(tmp_path / "2", url, **options).build(context)[0] is Origin.SOURCE
     assert Machine(tmp_path / "3", url, **options).build(context)[0] is Origin.REMOTE
 

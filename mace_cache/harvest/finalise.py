@@ -1,6 +1,7 @@
 """Finalise: harvested binaries that a driver would compile again become code that it only loads.
 
-Today these are NVIDIA's, which are PTX. What can't be finalised stays as it was harvested.
+These are NVIDIA's, which are PTX, and PoCL's that were harvested before their launches, because
+other machines waited. What can't be finalised stays as it was harvested.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ class Harvested(NamedTuple):
         wanted: what it was built for.
         tiers: where the binary is kept.
         stored: the binary, with what is known of it.
+        incomplete: whether the launches will have added to it.
     """
 
     program: cl.Program
     wanted: WantedProgram
     tiers: Tiers
     stored: CompiledProgram
+    incomplete: bool = False
 
     @property
     def device(self) -> cl.Device:
@@ -53,7 +56,9 @@ class Harvested(NamedTuple):
 
 
 def can_be_finalised(harvested: Harvested) -> bool:
-    """Whether a driver would compile this binary again at its load."""
+    """Whether a driver would compile this binary again at its load, or at the launches."""
+    if harvested.incomplete:
+        return True
     if harvested.tiers.fingerprint.family != "nvidia" or harvested.stored.final:
         return False
     if bytes(harvested.stored.binary[: len(_NATIVE)]) == _NATIVE:  # as nearly always
@@ -64,11 +69,41 @@ def can_be_finalised(harvested: Harvested) -> bool:
 
 
 def finalise(programs: Sequence[Harvested]) -> None:
-    """Put native code in the place of what was stored, where it is the same to whoever uses it.
+    """Put in the place of what was stored what is loaded sooner and is the same to its user.
 
     Args:
         programs: programs that `can_be_finalised`.
     """
+    for harvested in programs:
+        if harvested.incomplete:
+            _complete(harvested)
+    native = [harvested for harvested in programs if not harvested.incomplete]
+    if native:
+        _make_native(native)
+
+
+def _complete(harvested: Harvested) -> None:
+    """Take the binary of the same program built again, which has what its launches compiled."""
+    wanted, stored = harvested.wanted, harvested.stored
+    try:
+        if not wanted.is_current():
+            return
+        identified = wanted.identified
+        again = opencl.build_again(
+            identified.request.context,
+            identified.request.source,
+            identified.driver_options,
+            identified.devices,
+        )
+        (binary,) = opencl.fetch_binaries(again, [harvested.device])
+    except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
+        logger.debug("%s stays as it was stored first (%r)", stored.key, error)
+        return
+    if binary and binary != stored.binary and harvested.tiers.holds(stored):
+        harvested.tiers.insert(replace(stored, binary=binary, proven=False))
+
+
+def _make_native(programs: Sequence[Harvested]) -> None:
     from mace_cache.harvest.nvidia import finalise_all  # noqa: PLC0415 (as above)
 
     by_device: dict[cl.Device, list[Harvested]] = {}

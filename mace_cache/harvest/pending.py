@@ -93,10 +93,14 @@ class PendingHarvest:
         with self._lock:
             self._waiting[identity] = built
 
-    def fetch(self, built: ResidentProgram) -> None:
+    def fetch(self, built: ResidentProgram, *, incomplete: bool = False) -> None:
         """Take a program's binaries at once, and keep them until `write`.
 
         What the application has made another program of meanwhile is passed over.
+
+        Args:
+            built: the program.
+            incomplete: whether `flush` is to finalise them, with what launches have added.
         """
         if not built.is_unchanged():
             return
@@ -104,7 +108,7 @@ class PendingHarvest:
         if not built.is_unchanged():
             return
         with self._lock:
-            self._unwritten += fetched
+            self._unwritten += [one._replace(incomplete=incomplete) for one in fetched]
 
     def finalise_later(self, harvested: Harvested) -> None:
         """Keep a stored program until `flush`, to be finalised."""

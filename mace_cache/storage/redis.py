@@ -75,6 +75,8 @@ class RedisStorage(RemoteStorage):
         name: the storage's name.
     """
 
+    leases = True
+
     def __init__(self, factory: RedisStorageFactory, name: str) -> None:
         super().__init__(name, str(factory), factory.settings)
         self._factory = factory

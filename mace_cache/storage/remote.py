@@ -72,7 +72,12 @@ class RemoteStorage(KVStorage):
 
     Raises:
         ValueError: *name* can't be a storage's.
+
+    Attributes:
+        leases: whether it can grant a turn to build, by `turn`, `renew` and `release`.
     """
+
+    leases = False
 
     def __init__(self, name: str, place: str, settings: RemoteSettings) -> None:
         check_name(name)
@@ -111,7 +116,7 @@ class RemoteStorage(KVStorage):
     def turn(self, key: str) -> Turn:  # noqa: ARG002 (for those that can)
         """Ask whose turn it is to build a program; a turn to build ends with `release`.
 
-        A store that can't grant one leaves this as it is: every machine builds for itself.
+        A store without leases leaves this as it is: every machine builds for itself.
         """
         return Turn.BUILD
 

@@ -107,9 +107,10 @@ class TieredStorage(KVStorage):
 
     def claim(self, key: str, patience: float) -> bool:
         """Wait for another machine that builds a program; see `KVStorage.claim`."""
-        remote = self._remote
-        settings = self._settings
-        if not (isinstance(remote, RemoteStorage) and settings.reads and settings.writes):
+        remote, settings = self._remote, self._settings
+        if not (isinstance(remote, RemoteStorage) and remote.leases):
+            return False
+        if not (settings.reads and settings.writes):
             return False
         until = time.monotonic() + patience
         pause = _FIRST_PAUSE
@@ -129,6 +130,10 @@ class TieredStorage(KVStorage):
             self._claimed.add(key)
             self._renewal.keep(self.remote, key, partial(self._renew, remote))
         return turn is Turn.FETCH
+
+    def has_claimed(self, key: str) -> bool:
+        """Whether this machine has the lease; see `KVStorage.has_claimed`."""
+        return key in self._claimed
 
     def release(self, key: str) -> None:
         """Let other machines go on when what was built here has gone up; as `KVStorage.release`."""
