@@ -157,9 +157,10 @@ def _start(directory: Path, remote: str, programs: int) -> None:
     with ProgramCache(storage_path=directory / "cache", remote=remote) as cache:
         for number in range(programs):
             begun = time.monotonic()
-            program = cache.build(context, make_source(f"fleet {number}"))
+            source = make_source(f"fleet {number}", f"#define FACTOR {number + 2}\n")
+            program = cache.build(context, source)
             seconds.append(time.monotonic() - begun)
-            assert scale(program, queue) == 2
+            assert scale(program, queue) == number + 2
     answer = {
         "built": built,
         "seconds": time.monotonic() - started,

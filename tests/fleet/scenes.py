@@ -127,7 +127,8 @@ def measure(count: int, programs: int) -> dict[str, Any]:
     with fleet() as (where, directory, server, url):
 
         def start(*numbers: int, options: str = "") -> dict[str, float]:
-            hosts, go = start_hosts(numbers, where, directory, url + options, programs)
+            patient = f"{url}&timeout=30{options}"  # the hosts share one machine here
+            hosts, go = start_hosts(numbers, where, directory, patient, programs)
             before = costs(server)
             go()
             wait_for(hosts)
