@@ -57,13 +57,14 @@ def test_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bundle is opened with and without a signature, cold and hot."""
+    """A bundle is opened with and without a signature, cold and hot; then packages are searched."""
     arguments = ("--size", "100000", "--programs", "10", "--rounds", "2")
     report = report_of("bundle", tmp_path / "report.json", *arguments)
     assert report["bytes"] > 100000
     for taken in report["seconds"].values():
         assert len(taken) == 4
         assert all(seconds > 0 for seconds in taken.values())
+    assert all(seconds > 0 for seconds in report["looking"].values())
     assert "open, cold" in capsys.readouterr().out
 
 

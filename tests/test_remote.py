@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import Origin, ProgramCache
+from mace_cache import Origin, ProgramCache, opencl
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
 from mace_cache.config import Settings
@@ -283,6 +283,21 @@ def test_what_machines_wait_for_is_stored_at_once_and_completed_later(
     assert len(complete.binary) > len(early.binary)
     assert decode_entry(entries(tmp_path / "1")[0].read_bytes()) == complete
     assert Machine(tmp_path / "3", url, **options).build(context, source) == (Origin.REMOTE, 11)
+
+
+def test_what_can_not_be_completed_stays_as_it_is(
+    context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Whatever the driver answers to the second build, what was stored first does."""
+    options = {"harvest": "auto"}
+
+    def fail(*_arguments: object) -> None:
+        raise cl.RuntimeError("out of everything")
+
+    monkeypatch.setattr(opencl, "build_again", fail)
+    assert Machine(tmp_path / "1", url, **options).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "2", url, **options).build(context) == (Origin.REMOTE, 2)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("reason", ["deferred", "PoCL keeps nothing", "no leases"])

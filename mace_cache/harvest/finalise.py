@@ -1,7 +1,7 @@
 """Finalise: harvested binaries that a driver would compile again become code that it only loads.
 
-These are NVIDIA's, which are PTX, and PoCL's that were harvested before their launches, because
-other machines waited. What can't be finalised stays as it was harvested.
+Today these are NVIDIA's, which are PTX. PoCL's that were harvested before their launches, because
+other machines waited, are completed instead. What can't be stays as it was harvested.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
 
-__all__ = ["Harvested", "can_be_finalised", "finalise"]
+__all__ = ["Harvested", "can_be_finalised", "complete", "finalise"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +56,7 @@ class Harvested(NamedTuple):
 
 
 def can_be_finalised(harvested: Harvested) -> bool:
-    """Whether a driver would compile this binary again at its load, or at the launches."""
-    if harvested.incomplete:
-        return True
+    """Whether a driver would compile this binary again at its load."""
     if harvested.tiers.fingerprint.family != "nvidia" or harvested.stored.final:
         return False
     if bytes(harvested.stored.binary[: len(_NATIVE)]) == _NATIVE:  # as nearly always
@@ -69,41 +67,11 @@ def can_be_finalised(harvested: Harvested) -> bool:
 
 
 def finalise(programs: Sequence[Harvested]) -> None:
-    """Put in the place of what was stored what is loaded sooner and is the same to its user.
+    """Put native code in the place of what was stored, where it is the same to whoever uses it.
 
     Args:
         programs: programs that `can_be_finalised`.
     """
-    for harvested in programs:
-        if harvested.incomplete:
-            _complete(harvested)
-    native = [harvested for harvested in programs if not harvested.incomplete]
-    if native:
-        _make_native(native)
-
-
-def _complete(harvested: Harvested) -> None:
-    """Take the binary of the same program built again, which has what its launches compiled."""
-    wanted, stored = harvested.wanted, harvested.stored
-    try:
-        if not wanted.is_current():
-            return
-        identified = wanted.identified
-        again = opencl.build_again(
-            identified.request.context,
-            identified.request.source,
-            identified.driver_options,
-            identified.devices,
-        )
-        (binary,) = opencl.fetch_binaries(again, [harvested.device])
-    except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
-        logger.debug("%s stays as it was stored first (%r)", stored.key, error)
-        return
-    if binary and binary != stored.binary and harvested.tiers.holds(stored):
-        harvested.tiers.insert(replace(stored, binary=binary, proven=False))
-
-
-def _make_native(programs: Sequence[Harvested]) -> None:
     from mace_cache.harvest.nvidia import finalise_all  # noqa: PLC0415 (as above)
 
     by_device: dict[cl.Device, list[Harvested]] = {}
@@ -124,6 +92,31 @@ def _make_native(programs: Sequence[Harvested]) -> None:
                 harvested.tiers.prove(native)
             elif harvested.tiers.holds(harvested.stored):
                 harvested.tiers.insert(replace(harvested.stored, final=True))
+
+
+def complete(harvested: Harvested) -> None:
+    """Store the binary of the same program built again, which has what its launches compiled.
+
+    Args:
+        harvested: a program that is `incomplete`.
+    """
+    wanted, stored = harvested.wanted, harvested.stored
+    try:
+        if not wanted.is_current():
+            return
+        identified = wanted.identified
+        again = opencl.build_again(
+            identified.request.context,
+            identified.request.source,
+            identified.driver_options,
+            identified.devices,
+        )
+        (binary,) = opencl.fetch_binaries(again, [harvested.device])
+    except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
+        logger.debug("%s stays as it was stored first (%r)", stored.key, error)
+        return
+    if binary and binary != stored.binary and harvested.tiers.holds(stored):
+        harvested.tiers.insert(replace(stored, binary=binary, proven=False))
 
 
 def _is_the_same(harvested: Harvested, native: CompiledProgram) -> bool:

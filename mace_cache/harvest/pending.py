@@ -13,7 +13,7 @@ import pyopencl as cl
 
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
-from mace_cache.harvest.finalise import Harvested, can_be_finalised, finalise
+from mace_cache.harvest.finalise import Harvested, can_be_finalised, complete, finalise
 from mace_cache.program import CompiledProgram
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class PendingHarvest:
         self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
+        self._incomplete: list[Harvested] = []
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, built: ResidentProgram) -> None:
@@ -100,7 +101,7 @@ class PendingHarvest:
 
         Args:
             built: the program.
-            incomplete: whether `flush` is to finalise them, with what launches have added.
+            incomplete: whether `flush` is to store them again, with what launches have added.
         """
         if not built.is_unchanged():
             return
@@ -119,24 +120,26 @@ class PendingHarvest:
         """Write what was fetched, where nobody else has written it in the meantime.
 
         Returns:
-            Whether some of it waits for `flush`, to be finalised.
+            Whether some of it waits for `flush`, to be finalised or completed.
         """
         while (harvested := self._take(self._unwritten.pop)) is not None:
             with self._keeping(harvested, self._unwritten.append):
                 if harvested.tiers.needs(harvested.stored.key):
                     harvested.tiers.insert(harvested.stored)
-                    if can_be_finalised(harvested):
+                    if harvested.incomplete:
+                        self._incomplete.append(harvested)
+                    elif can_be_finalised(harvested):
                         self.finalise_later(harvested)
-        return bool(self._unfinalised)
+        return bool(self._unfinalised or self._incomplete)
 
     def flush(self, until: float = math.inf) -> bool:
-        """Fetch, write and finalise all that is kept.
+        """Fetch, write, complete and finalise all that is kept.
 
         Args:
             until: when nothing more is begun, in seconds of `time.monotonic`.
 
         Returns:
-            Whether nothing is left.
+            Whether nothing is left but what is stored already, and might be completed.
         """
         self.write()
         while time.monotonic() < until:
@@ -153,6 +156,12 @@ class PendingHarvest:
                     elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
                         self.fetch(built)
                     self.write()
+        while time.monotonic() < until:
+            incomplete = self._take(self._incomplete.pop)
+            if incomplete is None:
+                break
+            with self._keeping(incomplete, self._incomplete.append):
+                complete(incomplete)
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
                 several, self._unfinalised = self._unfinalised, []
