@@ -47,17 +47,21 @@ def examine_remote(settings: Settings) -> Iterator[Finding]:
 
 
 def _ask(factory: KVStorageFactory, stated: RemoteSettings) -> Finding:
-    storage = factory.create_storage(_STORAGE)
     began = time.monotonic()
     try:
-        storage.load()
-        access_to(factory, stated).in_time(partial(storage.find, _NOBODYS))
+        access_to(factory, stated).in_time(partial(_look, factory))
     except Exception as error:  # noqa: BLE001 (other people's clients raise anything)
         reason = redacted(str(error) or repr(error))
         remedy = "mend it, or unset MACE_CACHE_REMOTE: until then a start can wait for its timeout"
         return problem(_REMOTE, f"{factory} doesn't answer as it should ({reason})", remedy)
     taken = 1000 * (time.monotonic() - began)
     return ok(_REMOTE, f"{factory} answered in {taken:.0f} ms; it may take {stated.timeout:g} s")
+
+
+def _look(factory: KVStorageFactory) -> None:
+    storage = factory.create_storage(_STORAGE)
+    storage.load()
+    storage.find(_NOBODYS)
 
 
 def _examine_trust(factory: KVStorageFactory, stated: RemoteSettings) -> Iterator[Finding]:
