@@ -28,6 +28,7 @@ PoCL compiles a kernel again for grids wider than 65535 (``grid_width_specializa
 
 _MOST_ELEMENTS = 2**30  # kernels index with int
 _VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
+_INTEGERS = (np.dtype(np.int32), np.dtype(np.uint8))
 
 
 class ProgramBuilder(Protocol):
@@ -46,7 +47,7 @@ class Tensor:
     Attributes:
         buffer: its elements.
         shape: its shape; images and features are (batch, height, width, channels).
-        data_type: the type of its elements: float32, float16 or uint8.
+        data_type: the type of its elements: float32, float16, int32 or uint8.
     """
 
     buffer: cl.Buffer
@@ -96,38 +97,42 @@ class Runtime:
         """Copy an array to the device.
 
         Args:
-            array: any shape; uint8 stays uint8, anything else is converted to the runtime's data
-                type.
+            array: any shape; int32 and uint8 stay so, anything else is converted to the runtime's
+                data type.
 
         Raises:
             ShapeError: the array has no elements, or more than 2**30.
         """
-        data_type = array.dtype if array.dtype == np.uint8 else self.data_type
+        data_type = array.dtype if array.dtype in _INTEGERS else self.data_type
         _check_size("to_device", array.shape)
         given = np.ascontiguousarray(array, dtype=data_type)
         flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
         return Tensor(cl.Buffer(self._context, flags, hostbuf=given), array.shape, data_type)
 
-    def to_host(self, tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def to_host(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """Wait for a tensor and copy it to the host.
 
         Returns:
-            Its elements as float32, in its shape.
+            Its elements in its shape: float32 for float16 too, else of its own type.
         """
         array = np.empty(tensor.shape, tensor.data_type)
         cl.enqueue_copy(self.queue, array, tensor.buffer)
-        return array.astype(np.float32, copy=False)
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        """Make a tensor of the runtime's data type, whose elements are yet to be written.
+    def empty(self, shape: Sequence[int], data_type: Any = None) -> Tensor:
+        """Make a tensor whose elements are yet to be written.
+
+        Args:
+            shape: its shape.
+            data_type: float32, float16, int32 or uint8; the runtime's if None.
 
         Raises:
             ShapeError: the shape has no elements, or more than 2**30.
         """
         _check_size("empty", tuple(shape))
-        size = math.prod(shape) * self.data_type.itemsize
-        buffer = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, size)
-        return Tensor(buffer, tuple(shape), self.data_type)
+        kind = self.data_type if data_type is None else np.dtype(data_type)
+        buffer = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, math.prod(shape) * kind.itemsize)
+        return Tensor(buffer, tuple(shape), kind)
 
     def launch(
         self,
@@ -149,16 +154,36 @@ class Runtime:
             integers: the other arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
+        groups = -(-min(work_items, MOST_WORK_ITEMS) // LOCAL_SIZE)
+        sizes = (groups * LOCAL_SIZE,), (LOCAL_SIZE,)
+        self.launch_groups(kernel, sizes, tensors, (work_items, *integers), floats)
+
+    def launch_groups(
+        self,
+        kernel: tuple[str, str],
+        sizes: tuple[tuple[int, ...], tuple[int, ...]],
+        tensors: Sequence[Tensor | None],
+        integers: Sequence[int],
+        floats: Sequence[float] = (),
+    ) -> None:
+        """Enqueue a kernel whose work-groups work together: one with local memory and barriers.
+
+        Args:
+            kernel: the names of the program in the manifest and of its kernel.
+            sizes: the global size and the local size, which the kernel requires.
+            tensors: the tensors; None is a null pointer.
+            integers: the arguments of type ``int``.
+            floats: the arguments of type ``float``.
+        """
         ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
         arguments = [
             *(None if tensor is None else tensor.buffer for tensor in tensors),
-            *map(np.int32, (work_items, *integers)),
+            *map(np.int32, integers),
             *map(np.float32, floats),
         ]
         for index, argument in enumerate(arguments):
             ready.set_arg(index, argument)
-        groups = -(-min(work_items, MOST_WORK_ITEMS) // LOCAL_SIZE)
-        cl.enqueue_nd_range_kernel(self.queue, ready, (groups * LOCAL_SIZE,), (LOCAL_SIZE,))
+        cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
 
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
         if program not in self._built:
