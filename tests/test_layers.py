@@ -44,13 +44,13 @@ FLOORS = {
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
         nearest tracing
-        building background _source_worker _helping _crew _misses many cache
+        tuning building background _source_worker _helping _crew _misses many cache
     """,
     "unmodified programs": """
         _program_parts hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
-        manifest library
+        manifest library local_sizes
         operators.tensor operators.checks operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators
         warm_report _progress _warm_worker warm
