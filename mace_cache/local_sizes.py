@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyopencl as cl
 
+from mace_cache.library import prepare_launch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -27,6 +29,7 @@ __all__ = [
     "candidates",
     "grid",
     "shape_class",
+    "try_launch",
     "try_sizes",
     "tuned_launches",
 ]
@@ -132,6 +135,34 @@ def try_sizes(
     return Trials(seconds[LOCAL_SIZE], best, seconds[best])
 
 
+def try_launch(
+    program: cl.Program, queue: cl.CommandQueue, launch: Launch
+) -> tuple[str, Trials] | None:
+    """Try local sizes for a typical launch of a bundled kernel.
+
+    Args:
+        program: the program of the kernel.
+        queue: where to launch it.
+        launch: the launch; its first argument of type ``int`` is how many pieces of work there are.
+
+    Returns:
+        The class of its shape and what came of it; None where the kernel takes no other size.
+
+    Raises:
+        pyopencl.Error: the driver refuses the launch.
+    """
+    kernel, _arguments = prepare_launch(program, queue.context, launch)
+    integers = [int(one.value or 0) for one in launch.arguments if one.kind == "int32"]
+    sizes = candidates(kernel, queue.device)
+    if not sizes or not integers or not _is_plain(launch):
+        return None
+
+    def enqueue(size: int) -> cl.Event:
+        return cl.enqueue_nd_range_kernel(queue, kernel, *grid(integers[0], size))
+
+    return shape_class(integers), try_sizes(queue, enqueue, sizes)
+
+
 def tuned_launches(
     program: cl.Program, launch: Launch, kept: Mapping[tuple[str, str], int], device: cl.Device
 ) -> Iterator[Launch]:
@@ -145,10 +176,10 @@ def tuned_launches(
     """
     yield launch
     sizes = {size for (kernel, _shape), size in kept.items() if kernel == launch.kernel}
-    if not sizes or launch.local_size is None or len(launch.local_size) > 1:
+    if not sizes or not _is_plain(launch):
         return
     possible = candidates(cl.Kernel(program, launch.kernel), device)
-    for size in sorted(sizes.intersection(possible) - {*launch.local_size}):
+    for size in sorted(sizes.intersection(possible) - {*(launch.local_size or ())}):
         global_size, local_size = grid(launch.global_size[0], size)
         yield replace(launch, global_size=global_size, local_size=local_size)
 
@@ -206,6 +237,11 @@ class LocalSizes:
         if self._cache is not None:
             self._cache.keep_tuned_sizes(self._program, {launch: best})
         return best
+
+
+def _is_plain(launch: Launch) -> bool:
+    """Whether a launch is in one dimension, and without local memory, whose size it would be of."""
+    return len(launch.global_size) == 1 and all(one.kind != "local" for one in launch.arguments)
 
 
 def _rounded(integer: int) -> int:
