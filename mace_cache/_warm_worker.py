@@ -112,7 +112,7 @@ class _Worker:
         best = {(kernel, shape): trials.local_size for kernel, shape, trials in rows}
         cache.keep_tuned_sizes(program, best)
         late = harvests_late("auto", [fingerprint(queue.device).family])
-        stale = late and not {LOCAL_SIZE}.issuperset(best.values())
+        stale = late and any(size != LOCAL_SIZE for size in cache.tuned_sizes(program).values())
         return {"rows": rows, "stale": stale, "message": ""}
 
     def _warm(self, cache: ProgramCache, task: dict[str, Any]) -> tuple[str, str]:

@@ -115,13 +115,9 @@ def tune_library(
         return TuneReport(notes=["nothing was tuned: the cache is read-only"])
     arguments = cache.reopening_arguments()
     with _Worker() as trials, _Worker() as stores:
-        try:
-            names, passed_over, notes = choose_devices(devices, trials.ask)
-        except WorkerDiedError as error:
-            return TuneReport(notes=[f"the devices could not be listed: {error}"])
-        report = TuneReport(
-            notes=[*notes, *[f"{one.device}: {one.message}" for one in passed_over]]
-        )
+        names, passed_over, notes = choose_devices(devices, trials.ask)
+        notes += [f"{one.device}: {one.message}" for one in passed_over]
+        report = TuneReport(notes=notes)
         with progress_bar(len(tasks) * len(names), shown=progress) as advance:
             for name in names:
                 for task in tasks:
