@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
@@ -22,8 +22,11 @@ from mace_cache.explanation import Explanation, Origin
 from mace_cache.fingerprint import fingerprint
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.library import launch_once
-from mace_cache.local_sizes import LOCAL_SIZE, Trials, try_launch, tuned_launches
+from mace_cache.local_sizes import LOCAL_SIZE, try_launch, tuned_launches
 from mace_cache.manifest import Argument, Launch
+
+if TYPE_CHECKING:
+    from mace_cache._trials import Trials
 
 __all__ = ["main"]
 

@@ -1,4 +1,4 @@
-"""The local sizes of launches: what may be tried, trials that are timed, and what is kept of them.
+"""The local sizes of launches: which may be tried, which are kept, and which one is chosen.
 
 It is all about kernels that are launched in one dimension and loop over what is left, to which any
 local size is right. They must be safe to run several times on the same arguments.
@@ -6,18 +6,18 @@ local size is right. They must be safe to run several times on the same argument
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyopencl as cl
 
+from mace_cache._trials import try_sizes
 from mace_cache.library import prepare_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mace_cache._trials import Trials
     from mace_cache.cache import ProgramCache
     from mace_cache.manifest import Launch
 
@@ -25,12 +25,10 @@ __all__ = [
     "LOCAL_SIZE",
     "MOST_WORK_ITEMS",
     "LocalSizes",
-    "Trials",
     "candidates",
     "grid",
     "shape_class",
     "try_launch",
-    "try_sizes",
     "tuned_launches",
 ]
 
@@ -44,25 +42,7 @@ PoCL compiles a kernel again for grids wider than 65535 (``grid_width_specializa
 """
 
 _TRIED = (16, 32, 64, 128, 256, 512, 1024)  # all divide MOST_WORK_ITEMS
-_ROUNDS = 5
-_SHORTEST_SAMPLE = 0.002  # seconds: of short launches several are timed together
-_MOST_TOGETHER = 100
-_WORTH_IT = 0.95  # of the time with LOCAL_SIZE: less is noise, and not worth another compilation
 _EXACT_BELOW = 16
-
-
-class Trials(NamedTuple):
-    """What came of trying local sizes for a launch.
-
-    Attributes:
-        before: the median time of a launch with `LOCAL_SIZE`, in seconds.
-        local_size: the best size.
-        seconds: the median time of a launch with that.
-    """
-
-    before: float
-    local_size: int
-    seconds: float
 
 
 def grid(work_items: int, local_size: int) -> tuple[tuple[int], tuple[int]]:
@@ -82,55 +62,23 @@ def shape_class(integers: Sequence[int]) -> str:
 
 
 def candidates(kernel: cl.Kernel, device: cl.Device) -> tuple[int, ...]:
-    """Give the local sizes that a kernel may be launched with; none where it requires one.
+    """Give the local sizes that a kernel may be launched with.
 
     They are powers of two from 16 to 1024, within the limits of kernel and device and multiples of
-    the size that the kernel prefers, and `LOCAL_SIZE`.
-
-    Raises:
-        pyopencl.Error: the driver doesn't tell.
+    the size that the kernel prefers, and `LOCAL_SIZE`. There are none where the kernel requires one
+    size, or the driver doesn't tell.
     """
     about = cl.kernel_work_group_info
-    if any(kernel.get_work_group_info(about.COMPILE_WORK_GROUP_SIZE, device)):
+    try:
+        if any(kernel.get_work_group_info(about.COMPILE_WORK_GROUP_SIZE, device)):
+            return ()
+        most = kernel.get_work_group_info(about.WORK_GROUP_SIZE, device)
+        most = min(most, device.max_work_item_sizes[0])
+        multiple = kernel.get_work_group_info(about.PREFERRED_WORK_GROUP_SIZE_MULTIPLE, device)
+    except cl.Error:
         return ()
-    most = min(
-        kernel.get_work_group_info(about.WORK_GROUP_SIZE, device), device.max_work_item_sizes[0]
-    )
-    multiple = kernel.get_work_group_info(about.PREFERRED_WORK_GROUP_SIZE_MULTIPLE, device)
     sizes = [size for size in _TRIED if size <= most and not size % max(1, multiple)]
     return tuple(sorted({LOCAL_SIZE, *sizes}))
-
-
-def try_sizes(
-    queue: cl.CommandQueue, launch: Callable[[int], cl.Event], sizes: Sequence[int]
-) -> Trials:
-    """Time a launch with each local size, by turns, and choose the best.
-
-    Time is told by the queue's events where it profiles, else by the clock. `LOCAL_SIZE` stays
-    unless another size takes at least a twentieth less, once more when the two are compared.
-
-    Args:
-        queue: the queue that is launched on.
-        launch: launches with a local size.
-        sizes: the sizes, `LOCAL_SIZE` among them. Any other that the driver refuses is left out.
-
-    Raises:
-        pyopencl.Error: the driver refuses a launch with `LOCAL_SIZE`.
-    """
-    queue.finish()
-    usable = [size for size in sizes if _warm_up(queue, launch, size)]
-    started = time.perf_counter()
-    launch(LOCAL_SIZE)
-    queue.finish()
-    once = time.perf_counter() - started
-    count = min(_MOST_TOGETHER, max(1, round(_SHORTEST_SAMPLE / max(once, 1e-9))))
-    seconds = _medians(queue, launch, usable, count)
-    best = min(seconds, key=seconds.__getitem__)
-    if best != LOCAL_SIZE:  # the least of many figures may be so by chance
-        seconds = _medians(queue, launch, (LOCAL_SIZE, best), count)
-    if seconds[best] > _WORTH_IT * seconds[LOCAL_SIZE]:
-        best = LOCAL_SIZE
-    return Trials(seconds[LOCAL_SIZE], best, seconds[best])
 
 
 def try_launch(
@@ -158,7 +106,7 @@ def try_launch(
     def enqueue(size: int) -> cl.Event:
         return cl.enqueue_nd_range_kernel(queue, kernel, *grid(integers[0], size))
 
-    return shape_class(integers), try_sizes(queue, enqueue, sizes)
+    return shape_class(integers), try_sizes(queue, enqueue, sizes, LOCAL_SIZE)
 
 
 def tuned_launches(
@@ -231,7 +179,7 @@ class LocalSizes:
         def enqueue(size: int) -> cl.Event:
             return cl.enqueue_nd_range_kernel(self._queue, kernel, *grid(work_items, size))
 
-        best = try_sizes(self._queue, enqueue, sizes).local_size
+        best = try_sizes(self._queue, enqueue, sizes, LOCAL_SIZE).local_size
         if self._cache is not None:
             self._cache.keep_tuned_sizes(self._program, {launch: best})
         return best
@@ -247,37 +195,3 @@ def _rounded(integer: int) -> int:
         return integer
     power: int = 1 << (abs(integer) - 1).bit_length()
     return power if integer > 0 else -power
-
-
-def _warm_up(queue: cl.CommandQueue, launch: Callable[[int], cl.Event], size: int) -> bool:
-    try:
-        launch(size)
-        queue.finish()
-    except cl.Error:
-        if size == LOCAL_SIZE:
-            raise
-        return False
-    return True
-
-
-def _medians(
-    queue: cl.CommandQueue, launch: Callable[[int], cl.Event], sizes: Sequence[int], count: int
-) -> dict[int, float]:
-    samples: dict[int, list[float]] = {size: [] for size in sizes}
-    for _round in range(_ROUNDS):
-        for size, times in samples.items():
-            times.append(_time(queue, launch, size, count))
-    return {size: median(times) for size, times in samples.items()}
-
-
-def _time(
-    queue: cl.CommandQueue, launch: Callable[[int], cl.Event], size: int, count: int
-) -> float:
-    """Give the seconds that one launch takes, of *count* that are enqueued at once."""
-    started = time.perf_counter()
-    events = [launch(size) for _ in range(count)]
-    queue.finish()
-    seconds = time.perf_counter() - started
-    if queue.properties & cl.command_queue_properties.PROFILING_ENABLE:
-        seconds = sum(event.profile.end - event.profile.start for event in events) * 1e-9
-    return seconds / count

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mace_cache._progress import progress_bar
+from mace_cache._trials import Trials
 from mace_cache._warm_process import WorkerDiedError, WorkerProcess
 from mace_cache.cache import ProgramCache
 from mace_cache.errors import ConfigurationError
 from mace_cache.library import load_manifest
-from mace_cache.local_sizes import Trials
 from mace_cache.warm import Task, choose_devices, manifest_tasks
 
 if TYPE_CHECKING:
@@ -121,10 +121,11 @@ def tune_library(
         with progress_bar(len(tasks) * len(names), shown=progress) as advance:
             for name in names:
                 for task in tasks:
-                    try:
-                        _tune(report, task, name, arguments, trials, stores)
-                    except WorkerDiedError as error:
-                        _note(report, task, name, str(error))
+                    results, message = _tune(task, name, arguments, trials, stores)
+                    report.results.extend(results)
+                    if message:
+                        where = f"{task.program} [{task.variant}] on {name}"
+                        report.notes.append(f"{where}: {message}")
                     advance(f"{task.program} [{task.variant}]")
     return report
 
@@ -138,39 +139,27 @@ def _tasks(programs: Sequence[str]) -> list[Task]:
     return [task for task in tasks if not programs or task.program in programs]
 
 
-def _tune(  # noqa: PLR0917 (who asks whom for what)
-    report: TuneReport,
-    task: Task,
-    device: str,
-    cache_arguments: dict[str, Any],
-    trials: _Worker,
-    stores: _Worker,
-) -> None:
-    """Tune one program on one device.
-
-    Raises:
-        WorkerDiedError: a process ended instead.
-    """
+def _tune(
+    task: Task, device: str, cache_arguments: dict[str, Any], trials: _Worker, stores: _Worker
+) -> tuple[list[TuneResult], str]:
+    """Tune one program on one device; give what was found, and what went wrong."""
     said = {
         "source": task.source,
         "options": task.options,
         "launches": [asdict(launch) for launch in task.launches],
     }
     never = {"harvest": "deferred", "harvest_after": math.inf}
-    answer = trials.ask({"tune": device, "cache": {**cache_arguments, **never}, **said})
-    if answer["message"]:
-        _note(report, task, device, answer["message"])
-    for kernel, shape, tried in answer["rows"]:
-        found = Trials(*tried)
-        report.results.append(TuneResult(task.program, task.variant, device, kernel, shape, *found))
-    if answer["stale"]:
-        stored = stores.ask({"device": device, "cache": cache_arguments, **said})
-        if stored["status"] != "built":
-            _note(report, task, device, stored["message"])
-
-
-def _note(report: TuneReport, task: Task, device: str, message: str) -> None:
-    report.notes.append(f"{task.program} [{task.variant}] on {device}: {message}")
+    results: list[TuneResult] = []
+    try:
+        answer = trials.ask({"tune": device, "cache": {**cache_arguments, **never}, **said})
+        for kernel, shape, tried in answer["rows"]:
+            name = task.program, task.variant, device
+            results.append(TuneResult(*name, kernel, shape, *Trials(*tried)))
+        if answer["stale"]:
+            answer = stores.ask({"device": device, "cache": cache_arguments, **said})
+    except WorkerDiedError as error:
+        return results, str(error)
+    return results, answer["message"]
 
 
 class _Worker:

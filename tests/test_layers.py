@@ -50,7 +50,7 @@ FLOORS = {
         _program_parts hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
-        manifest library local_sizes
+        manifest library _trials local_sizes
         operators.tensor operators.checks operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators
         warm_report _progress _warm_worker warm tune

@@ -9,14 +9,14 @@ import numpy as np
 import pyopencl as cl
 import pytest
 
-from mace_cache import ProgramCache, local_sizes, operators
+from mace_cache import ProgramCache, _trials, local_sizes, operators
+from mace_cache._trials import try_sizes
 from mace_cache.local_sizes import (
     LOCAL_SIZE,
     MOST_WORK_ITEMS,
     candidates,
     grid,
     shape_class,
-    try_sizes,
     tuned_launches,
 )
 from mace_cache.manifest import Launch
@@ -67,7 +67,7 @@ def small_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
         return float(size)
 
     monkeypatch.setattr(local_sizes, "_TRIED", (32, 64))
-    monkeypatch.setattr(local_sizes, "_time", time)
+    monkeypatch.setattr(_trials, "_time", time)
 
 
 _LATER_RUN = """
@@ -236,17 +236,23 @@ def test_the_best_size_is_chosen(nanoseconds: dict[str, int], best: int) -> None
     """By its times, if it is worth it; what the driver refuses is left out."""
     queue: Any = FakeQueue(**nanoseconds)
     sizes: Sequence[int] = (32, 64, 128)
-    trials = try_sizes(queue, queue.launch, sizes)
+    trials = try_sizes(queue, queue.launch, sizes, 64)
     assert trials.local_size == best
     assert trials.before == pytest.approx(1e-6)
     assert trials.seconds == pytest.approx(nanoseconds[f"_{best}"] * 1e-9)
+
+
+def test_times_of_a_queue_that_tells_none() -> None:
+    """Some drivers profile, and every launch takes no time: then the clock tells."""
+    queue: Any = FakeQueue(_64=0)
+    assert try_sizes(queue, queue.launch, (64,), 64).seconds > 0
 
 
 def test_the_drivers_error_is_the_callers() -> None:
     """A launch that can't be at all fails as without tuning."""
     queue: Any = FakeQueue(_32=1)
     with pytest.raises(cl.Error, match="WORK_GROUP_SIZE"):
-        try_sizes(queue, queue.launch, (32, 64))
+        try_sizes(queue, queue.launch, (32, 64), 64)
 
 
 def test_real_times(context: cl.Context, device: cl.Device) -> None:
@@ -260,6 +266,6 @@ def test_real_times(context: cl.Context, device: cl.Device) -> None:
         def launch(size: int, queue: cl.CommandQueue = queue) -> cl.Event:
             return cl.enqueue_nd_range_kernel(queue, kernel, (64,), (size,))
 
-        trials = try_sizes(queue, launch, (32, 64))
+        trials = try_sizes(queue, launch, (32, 64), 64)
         assert trials.local_size in (32, 64)
         assert 0 < trials.seconds <= trials.before
