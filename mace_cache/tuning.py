@@ -42,7 +42,9 @@ def find_sizes(program: cl.Program) -> dict[tuple[str, str], int]:
     if resident is None:
         return {}
     tiers, key = resident.wanted.tiers[0], resident.wanted.source.key
-    return {(kernel, shape): size for kernel, shape, size in tiers.tuned(tuning_key(key))}
+    rows = tiers.tuned(tuning_key(key))
+    tiers.take_fault()  # it is no reason for which a program is built
+    return {(kernel, shape): size for kernel, shape, size in rows}
 
 
 def keep_sizes(program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> None:

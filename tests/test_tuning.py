@@ -19,6 +19,7 @@ from tests.helpers import (
     plant,
     read_entry,
     scale,
+    start_child,
     watch_loads,
 )
 
@@ -74,6 +75,29 @@ def test_more_are_added_to_what_is_kept(context: cl.Context) -> None:
         assert cache.tuned_sizes(program) == both
         cache.keep_tuned_sizes(program, {("scale", str(number)): 64 for number in range(2000)})
         assert list(cache.tuned_sizes(program))[::999] == [("scale", "1000"), ("scale", "1999")]
+
+
+_TUNE_AT_THE_SAME_TIME = """
+import sys
+from mace_cache import ProgramCache
+from tests.helpers import make_source, open_context
+with ProgramCache() as cache:
+    program = cache.build(open_context(), make_source("crowd"))
+    for number in range(100):
+        cache.keep_tuned_sizes(program, {("scale", f"{sys.argv[1]} {number}"): 64})
+        assert cache.tuned_sizes(program), "there is always a whole record"
+"""
+
+
+def test_processes_that_tune_at_the_same_time_leave_a_sound_record(context: cl.Context) -> None:
+    """At any time there is one; what the last one of them wrote is there at the end."""
+    children = [start_child(_TUNE_AT_THE_SAME_TIME, number) for number in range(2)]
+    for child in children:
+        _output, errors = child.communicate(timeout=120)
+        assert (child.returncode, errors) == (0, "")
+    with ProgramCache() as cache:
+        sizes = cache.tuned_sizes(cache.build(context, make_source("crowd")))
+    assert {("scale", "0 99"), ("scale", "1 99")} & sizes.keys()
 
 
 @pytest.mark.parametrize("variable", ["MACE_CACHE_DISABLE", "MACE_CACHE_READ_ONLY"])
