@@ -13,15 +13,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mace_cache._filesystem import open_own_file, read_regular_file, replace_file
+from mace_cache.config import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mace_cache._directories import Place
 
-__all__ = ["MOST_NOTED", "RUN_VARIABLE", "Missed", "MissedFile", "Run"]
+__all__ = ["MOST_NOTED", "Missed", "MissedFile", "Run"]
 
-RUN_VARIABLE = "MACE_CACHE_RUN"
 MOST_NOTED = 100
 
 _NAME = "missed.jsonl"

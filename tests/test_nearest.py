@@ -15,8 +15,9 @@ import pytest
 import mace_cache
 from mace_cache import Outcome, ProgramCache
 from mace_cache._directories import Place
+from mace_cache.config import RUN_VARIABLE
 from mace_cache.fingerprint import storage_name
-from mace_cache.missed import MOST_NOTED, RUN_VARIABLE, Missed, MissedFile
+from mace_cache.missed import MOST_NOTED, Missed, MissedFile
 from mace_cache.nearest import Known, Traits, find_nearest, read_traits, say_nearest
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.tracing import Tracer

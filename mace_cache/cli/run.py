@@ -9,7 +9,7 @@ import time
 import click
 
 from mace_cache.cli.options import cache_directory_option
-from mace_cache.missed import RUN_VARIABLE
+from mace_cache.config import RUN_VARIABLE
 
 __all__ = ["run", "with_hook"]
 
