@@ -493,6 +493,7 @@ def test_what_went_by_the_cache(
                 cl.Program(context, "kernel void broken( {").build(cache_dir=place)  # type: ignore[arg-type] # as above
     told = run("explain-miss", "--json").json
     assert (told["hits"], told["left_out"]) == (0, 0)
+    assert run("stats", "--json").json["counts"]["bypasses"] == 2
     assert [(one["outcome"], one["reason"], one["kernels"]) for one in told["missed"]] == [
         ("bypass", "it is built with cache_dir=False", ["scale"]),
         ("bypass", "it isn't made of a source", ["scale"]),

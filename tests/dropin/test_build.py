@@ -564,7 +564,7 @@ def test_what_was_built_anew_of_another_header(
     header = tmp_path / "factor.h"
     arguments = [f"-I{tmp_path}"]
     source = make_source("anew", '#include "factor.h"\n')
-    with mace_cache.installed(ProgramCache(harvest="deferred")):
+    with mace_cache.installed(cache := ProgramCache(harvest="deferred")):
         for _ in range(2):
             header.write_text("#define FACTOR 3\n")
             first = build(context, arguments, source=source)
@@ -575,8 +575,10 @@ def test_what_was_built_anew_of_another_header(
         assert scale(build(context, arguments, source=source)) == 3
         header.write_text("#define FACTOR 5\n")
         assert scale(first.build(arguments)) == 5
-        cl.Program.from_int_ptr(first.int_ptr).build(arguments)
-    assert len(entries(cache_directory)) <= 1
+    cl.Program.from_int_ptr(first.int_ptr).build(["-DX", *arguments])  # the block is over
+    cl.Program.from_int_ptr(first.int_ptr).build(arguments)
+    cache.close()
+    assert len(entries(cache_directory)) == 1
     with mace_cache.installed():
         for factor in (3, 5):
             header.write_text(f"#define FACTOR {factor}\n")
