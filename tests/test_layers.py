@@ -25,7 +25,7 @@ FLOORS = {
     """,
     "what identifies": """
         _fetching opencl _driver_family _driver_library fingerprint reuse
-        _preprocessor _headers source
+        _preprocessor _headers source _spirv _variables
         container.structures container.metadata container.plain container.reading container.writing
         container.inspection container
         signing mace_file

@@ -78,6 +78,57 @@ before = run(200)
 print(wrong, run(int(sys.argv[1])) - before)
 """
 
+_SOURCES, _BUILDS = 264, 9_121  # as a real program was seen to do
+
+_MANY = f"""
+import gc, random
+import numpy as np
+import pyopencl as cl
+
+(platform,) = [one for one in cl.get_platforms() if one.name == "Oclgrind"]
+context = cl.Context(platform.get_devices()[:1])
+queue = cl.CommandQueue(context)
+SOURCE = "kernel void scale(global int *x) {{{{ x[get_global_id(0)] *= {{}}; }}}}"
+built = {{cl.program_kind.SOURCE: 0, cl.program_kind.BINARY: 0}}
+real = cl._cl._Program._build
+
+def count(program, *arguments, **named):
+    built[program.kind()] += 1
+    return real(program, *arguments, **named)
+
+cl._cl._Program._build = count
+
+def check(program, factor):
+    flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
+    numbers = np.arange(4, dtype=np.int32)
+    buffer = cl.Buffer(context, flags, hostbuf=numbers)
+    cl.Kernel(program, "scale")(queue, (4,), None, buffer)
+    result = np.empty_like(numbers)
+    cl.enqueue_copy(queue, result, buffer)
+    assert (result == numbers * factor).all()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4  # KiB
+
+def build(factor, number):
+    program = cl.Program(context, SOURCE.format(factor)).build()
+    assert program.kernel_names == "scale"
+    if number % 50 == 0:
+        check(program, factor)
+
+for number in range({_SOURCES}):
+    build(number, number)
+randomly = random.Random(1)
+for number in range({_SOURCES}, {_BUILDS}):
+    if number == 2 * {_SOURCES}:
+        before = resident()
+    build(randomly.randrange({_SOURCES}), number)
+grown = resident() - before
+gc.collect()
+alive = sum(isinstance(each, cl.Program) for each in gc.get_objects())
+print(*built.values(), alive, grown)
+"""
 
 _STARTS = 4
 
@@ -192,3 +243,25 @@ def test_threads_for_a_long_time(tmp_path: Path) -> None:
     wrong, _, grown = done.stdout.strip().rpartition(" ")
     assert wrong == "[]"
     assert int(grown) < 32 << 10, "KiB"
+
+
+@pytest.mark.timeout(900)
+def test_few_sources_are_built_very_often(tmp_path: Path) -> None:
+    """The driver builds each source once, or loads it; nothing grows with the number of builds."""
+    path = tmp_path / "many.py"
+    path.write_text(_MANY)
+    for own, expected in (("cold", [_SOURCES, 0]), ("warm", [0, _SOURCES])):
+        done = subprocess.run(
+            [sys.executable, "-m", "mace_cache", "run", str(path)],
+            cwd=REPOSITORY,
+            env=environment(tmp_path, own, MACE_CACHE_TRACE=""),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        *built, alive, grown = map(int, done.stdout.split())
+        assert built == expected
+        assert alive == _SOURCES
+        assert grown < 4 << 10, "KiB"
