@@ -1,0 +1,121 @@
+/* The product as a processor makes it: the first work-item of each group packs blocks of both
+   matrices, which stay in the processor's caches, and keeps EACH_ROWS x PANEL sums in registers. */
+
+#define VECTOR 8
+#define PANEL (2 * VECTOR) /* columns that are multiplied at a time */
+#define EACH_ROWS 6 /* 12 vectors of sums: AVX2 has 16 registers */
+#define ALL_ROWS(F) F(0) F(1) F(2) F(3) F(4) F(5)
+#define TILE_ROWS 192
+#define TILE_COLUMNS 128
+#define TILE_DEPTH 128
+
+/* PoCL calls vload8 as a function, for which registers are saved: pointers to vectors are used instead. */
+typedef float8 unaligned_float8 __attribute__((aligned(4)));
+#define VECTOR_TYPE float8
+#define LOAD_VECTOR(pointer) (*(local const float8 *)(pointer))
+#define STORE_VECTOR(value, pointer) (*(local float8 *)(pointer) = (value))
+#define VLOAD_float(pointer) (*(global const unaligned_float8 *)(pointer))
+#define VLOAD_half(pointer) vload_half8(0, pointer)
+#define ELEMENT_VLOAD(pointer) JOIN(VLOAD_, ELEMENT)(pointer)
+
+/* Copies a line of elements that lie stride apart. */
+static void copy_line(global const ELEMENT *source, int stride, int count, local float *target) {
+    int k = 0;
+    if (stride == 1)
+        for (; k + VECTOR <= count; k += VECTOR)
+            STORE_VECTOR(ELEMENT_VLOAD(source + k), target + k);
+    for (; k < count; k++) target[k] = ELEMENT_LOAD(source, k * stride);
+}
+
+#define BEGIN_ROW(i)                                                                                \
+    VECTOR_TYPE low##i = LOAD_VECTOR(sums + i * TILE_COLUMNS);                                      \
+    VECTOR_TYPE high##i = LOAD_VECTOR(sums + i * TILE_COLUMNS + VECTOR);
+#define ADD_ROW(i)                                                                                  \
+    low##i += a[i * TILE_DEPTH + k] * b_low;                                                        \
+    high##i += a[i * TILE_DEPTH + k] * b_high;
+#define END_ROW(i)                                                                                  \
+    STORE_VECTOR(low##i, sums + i * TILE_COLUMNS);                                                  \
+    STORE_VECTOR(high##i, sums + i * TILE_COLUMNS + VECTOR);
+
+/* sums += a * b, for EACH_ROWS rows of a and PANEL columns of b. Variables, not arrays: compilers keep
+   an array in memory here. */
+static void multiply(local const float *a, local const float *b, local float *sums, int depth) {
+    ALL_ROWS(BEGIN_ROW)
+    for (int k = 0; k < depth; k++) {
+        const VECTOR_TYPE b_low = LOAD_VECTOR(b + k * PANEL);
+        const VECTOR_TYPE b_high = LOAD_VECTOR(b + k * PANEL + VECTOR);
+        ALL_ROWS(ADD_ROW)
+    }
+    ALL_ROWS(END_ROW)
+}
+
+/* Packs columns of b as panels: PANEL neighbours of one row after those of the row before. */
+static void pack_columns(global const ELEMENT *b, int b_depth, int b_column, int count, int depth,
+                         local float *panels) {
+    for (int column = 0; column < count; column += PANEL, panels += TILE_DEPTH * PANEL) {
+        const int last = min(PANEL, count - column);
+        if (b_column == 1) {
+            for (int k = 0; k < depth; k++)
+                copy_line(b + column + k * b_depth, 1, last, panels + k * PANEL);
+        } else {
+            for (int j = 0; j < last; j++)
+                for (int k = 0; k < depth; k++)
+                    panels[k * PANEL + j] =
+                        ELEMENT_LOAD(b, (column + j) * b_column + k * b_depth);
+        }
+    }
+}
+
+static void store_row(local const float *sums, int columns, int column0, int count,
+                      global const DATA_TYPE *bias, global const DATA_TYPE *slopes, int activation,
+                      float coefficient, global ELEMENT *output) {
+    for (int j = 0; j < count; j += BLOCK) {
+        const int left = count - j;
+        float4 value = vload4(0, sums + j);
+        if (bias) value += load_block(bias, column0 + j, left);
+        value = activate(value, activation, coefficient, slopes, column0 + j, left);
+        store_elements(value, output, column0 + j, left);
+    }
+}
+
+kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_ARGUMENTS) {
+    local float8 sum_vectors[TILE_ROWS * TILE_COLUMNS / VECTOR];
+    local float8 a_vectors[TILE_DEPTH * EACH_ROWS / VECTOR];
+    local float8 b_vectors[TILE_DEPTH * TILE_COLUMNS / VECTOR];
+    local float *sums = (local float *)sum_vectors;
+    local float *a_tile = (local float *)a_vectors, *b_tile = (local float *)b_vectors;
+    if (get_local_id(0)) return;
+    for (int batch = get_group_id(2); batch < batches; batch += get_num_groups(2))
+    for (int row0 = get_group_id(1) * TILE_ROWS; row0 < rows; row0 += get_num_groups(1) * TILE_ROWS)
+    for (int column0 = get_group_id(0) * TILE_COLUMNS; column0 < columns;
+         column0 += get_num_groups(0) * TILE_COLUMNS) {
+        global const ELEMENT *left_matrix = a + (places ? places[2 * batch] : batch * a_batch);
+        global const ELEMENT *right_matrix =
+            b + (places ? places[2 * batch + 1] : batch * b_batch) + column0 * b_column;
+        const int tile_rows = min(TILE_ROWS, rows - row0);
+        const int tile_columns = min(TILE_COLUMNS, columns - column0);
+        for (int i = 0; i < TILE_ROWS * TILE_COLUMNS; i++) sums[i] = 0.0f;
+        for (int tap = 0; tap < taps; tap++)
+        for (int from = 0; from < depth; from += TILE_DEPTH) {
+            const int count = min(TILE_DEPTH, depth - from);
+            pack_columns(right_matrix + (tap * depth + from) * b_depth, b_depth, b_column,
+                         tile_columns, count, b_tile);
+            for (int row = 0; row < tile_rows; row += EACH_ROWS) {
+                for (int i = 0; i < EACH_ROWS; i++) {
+                    const int place = ROW_PLACE(row0 + row + i, tap);
+                    if (place >= 0)
+                        copy_line(left_matrix + place + from * a_depth, a_depth, count,
+                                  a_tile + i * TILE_DEPTH);
+                    else
+                        for (int k = 0; k < count; k++) a_tile[i * TILE_DEPTH + k] = 0.0f;
+                }
+                for (int column = 0; column < tile_columns; column += PANEL)
+                    multiply(a_tile, b_tile + column * TILE_DEPTH,
+                             sums + row * TILE_COLUMNS + column, count);
+            }
+        }
+        for (int row = 0; row < tile_rows; row++)
+            store_row(sums + row * TILE_COLUMNS, columns, column0, tile_columns, bias, slopes,
+                      activation, coefficient, output + (batch * rows + row0 + row) * columns);
+    }
+}
