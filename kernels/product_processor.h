@@ -17,6 +17,10 @@ typedef float8 unaligned_float8 __attribute__((aligned(4)));
 #define VLOAD_float(pointer) (*(global const unaligned_float8 *)(pointer))
 #define VLOAD_half(pointer) vload_half8(0, pointer)
 #define ELEMENT_VLOAD(pointer) JOIN(VLOAD_, ELEMENT)(pointer)
+#define BIAS_VLOAD(pointer) JOIN(VLOAD_, DATA_TYPE)(pointer)
+#define VSTORE_float(value, pointer) (*(global unaligned_float8 *)(pointer) = (value))
+#define VSTORE_half(value, pointer) vstore_half8(value, 0, pointer)
+#define ELEMENT_VSTORE(value, pointer) JOIN(VSTORE_, ELEMENT)(value, pointer)
 
 /* Copies a line of elements that lie stride apart. */
 static void copy_line(global const ELEMENT *source, int stride, int count, local float *target) {
@@ -60,18 +64,31 @@ static void pack_columns(global const ELEMENT *b, int b_depth, int b_column, int
         } else {
             for (int j = 0; j < last; j++)
                 for (int k = 0; k < depth; k++)
-                    panels[k * PANEL + j] =
-                        ELEMENT_LOAD(b, (column + j) * b_column + k * b_depth);
+                    panels[k * PANEL + j] = ELEMENT_LOAD(b, (column + j) * b_column + k * b_depth);
         }
     }
 }
 
-static void store_row(local const float *sums, int columns, int column0, int count,
+/* Adds the bias to a row of sums, applies the activation and stores the row. Those activations that
+   only limit the values are applied to whole vectors. */
+static void store_row(local const float *sums, int column0, int count,
                       global const DATA_TYPE *bias, global const DATA_TYPE *slopes, int activation,
                       float coefficient, global ELEMENT *output) {
-    for (int j = 0; j < count; j += BLOCK) {
+    int j = 0;
+    if (activation <= RELU6) {
+        const float lowest = activation == NONE ? -INFINITY : 0.0f;
+        const float highest = activation == RELU6 ? 6.0f : INFINITY;
+        for (; j + VECTOR <= count; j += VECTOR) {
+            float8 value = LOAD_VECTOR(sums + j);
+            if (bias) value += BIAS_VLOAD(bias + column0 + j);
+            value = value < lowest ? lowest : value;
+            value = value > highest ? highest : value;
+            ELEMENT_VSTORE(value, output + column0 + j);
+        }
+    }
+    for (; j < count; j += BLOCK) {
         const int left = count - j;
-        float4 value = vload4(0, sums + j);
+        float4 value = *(local const float4 *)(sums + j);
         if (bias) value += load_block(bias, column0 + j, left);
         value = activate(value, activation, coefficient, slopes, column0 + j, left);
         store_elements(value, output, column0 + j, left);
@@ -94,7 +111,9 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
             b + (places ? places[2 * batch + 1] : batch * b_batch) + column0 * b_column;
         const int tile_rows = min(TILE_ROWS, rows - row0);
         const int tile_columns = min(TILE_COLUMNS, columns - column0);
-        for (int i = 0; i < TILE_ROWS * TILE_COLUMNS; i++) sums[i] = 0.0f;
+        for (int i = 0; i < tile_rows; i++)
+            for (int j = 0; j < tile_columns; j += VECTOR)
+                STORE_VECTOR(0.0f, sums + i * TILE_COLUMNS + j);
         for (int tap = 0; tap < taps; tap++)
         for (int from = 0; from < depth; from += TILE_DEPTH) {
             const int count = min(TILE_DEPTH, depth - from);
@@ -115,7 +134,7 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
             }
         }
         for (int row = 0; row < tile_rows; row++)
-            store_row(sums + row * TILE_COLUMNS, columns, column0, tile_columns, bias, slopes,
-                      activation, coefficient, output + (batch * rows + row0 + row) * columns);
+            store_row(sums + row * TILE_COLUMNS, column0, tile_columns, bias, slopes, activation,
+                      coefficient, output + (batch * rows + row0 + row) * columns);
     }
 }
