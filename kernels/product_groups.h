@@ -17,6 +17,14 @@
 #define EACH_COLUMNS 8
 #endif
 
+#ifndef WIDE
+#define WIDE 1 /* whether four elements are loaded at once where they can be */
+#endif
+
+#define ALIGNED_LOAD4_float(pointer, index) (*(global const float4 *)((pointer) + (index)))
+#define ALIGNED_LOAD4_half(pointer, index) vload_half4(0, (pointer) + (index))
+#define ELEMENT_LOAD4(pointer, index) JOIN(ALIGNED_LOAD4_, ELEMENT)(pointer, index)
+
 #define ITEM_COLUMNS (TILE_COLUMNS / EACH_COLUMNS)
 #define ITEM_ROWS (TILE_ROWS / EACH_ROWS)
 #if ITEM_COLUMNS * ITEM_ROWS != ITEMS
@@ -27,45 +35,114 @@
 #define A_LOADS (TILE_ROWS * TILE_DEPTH / ITEMS)
 #define B_LOADS (TILE_COLUMNS * TILE_DEPTH / ITEMS)
 
-/* Loads a work-item's share of a block of lines (rows of a, columns of b), neighbours from
-   neighbouring addresses. What lies outside the matrix is 0. */
+/* Where a work-item's i-th element (or four, of the blocks' quarters) of a block lies in it, so that
+   neighbours load neighbouring addresses: a line, and how deep. */
+#define ALONG_DEPTH(width)                                                                          \
+    const int index = item + i * ITEMS;                                                             \
+    const int line = index / (TILE_DEPTH / width), k = index % (TILE_DEPTH / width) * width;
+#define ACROSS_LINES(width)                                                                         \
+    const int index = item + i * ITEMS;                                                             \
+    const int line = index % (lines / width) * width, k = index / (lines / width);
+
+/* Loads a work-item's share of a block of lines (rows of a, columns of b). What lies outside the
+   matrix is 0. If wide, four neighbours never lie on both sides of an edge, and are aligned. */
 static void fetch(float *values, int loads, int lines, global const ELEMENT *source,
-                  local const int *line_places, int stride, int from, int depth) {
+                  local const int *places, int stride, bool wide, int from, int depth) {
     const int item = get_local_id(0);
-    if (stride == 1) {
+    if (stride == 1 && wide) {
+#pragma unroll
+        for (int i = 0; i < loads / 4; i++) {
+            ALONG_DEPTH(4)
+            const int place = places[line];
+            float4 four = 0.0f;
+            if (place >= 0 && from + k < depth) four = ELEMENT_LOAD4(source, place + from + k);
+            values[4 * i] = four.x, values[4 * i + 1] = four.y;
+            values[4 * i + 2] = four.z, values[4 * i + 3] = four.w;
+        }
+    } else if (stride == 1) {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
-            const int index = item + i * ITEMS;
-            const int k = from + index % TILE_DEPTH;
-            const int place = line_places[index / TILE_DEPTH];
-            values[i] = place >= 0 && k < depth ? ELEMENT_LOAD(source, place + k) : 0.0f;
+            ALONG_DEPTH(1)
+            const int place = places[line];
+            values[i] = 0.0f;
+            if (place >= 0 && from + k < depth) values[i] = ELEMENT_LOAD(source, place + from + k);
+        }
+    } else if (wide) {
+#pragma unroll
+        for (int i = 0; i < loads / 4; i++) {
+            ACROSS_LINES(4)
+            const int place = places[line];
+            float4 four = 0.0f;
+            if (place >= 0 && from + k < depth)
+                four = ELEMENT_LOAD4(source, place + (from + k) * stride);
+            values[4 * i] = four.x, values[4 * i + 1] = four.y;
+            values[4 * i + 2] = four.z, values[4 * i + 3] = four.w;
         }
     } else {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
-            const int index = item + i * ITEMS;
-            const int k = from + index / lines;
-            const int place = line_places[index % lines];
-            values[i] = place >= 0 && k < depth ? ELEMENT_LOAD(source, place + k * stride) : 0.0f;
+            ACROSS_LINES(1)
+            const int place = places[line];
+            values[i] = 0.0f;
+            if (place >= 0 && from + k < depth)
+                values[i] = ELEMENT_LOAD(source, place + (from + k) * stride);
         }
     }
 }
 
 /* Puts what was fetched into local memory, as TILE_DEPTH rows of all lines. */
-static void keep(const float *values, int loads, int lines, int pitch, local float *tile,
-                 int stride) {
+static void keep(const float *values, int loads, int lines, int pitch, local float4 *tile4,
+                 int stride, bool wide) {
     const int item = get_local_id(0);
-    if (stride == 1) {
+    local float *tile = (local float *)tile4;
+    if (stride == 1 && wide) {
+#pragma unroll
+        for (int i = 0; i < loads / 4; i++) {
+            ALONG_DEPTH(4)
+#pragma unroll
+            for (int j = 0; j < 4; j++) tile[(k + j) * pitch + line] = values[4 * i + j];
+        }
+    } else if (stride == 1) {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
-            const int index = item + i * ITEMS;
-            tile[index % TILE_DEPTH * pitch + index / TILE_DEPTH] = values[i];
+            ALONG_DEPTH(1)
+            tile[k * pitch + line] = values[i];
+        }
+    } else if (wide) {
+#pragma unroll
+        for (int i = 0; i < loads / 4; i++) {
+            ACROSS_LINES(4)
+            tile4[(k * pitch + line) / 4] = (float4)(values[4 * i], values[4 * i + 1],
+                                                     values[4 * i + 2], values[4 * i + 3]);
         }
     } else {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
-            const int index = item + i * ITEMS;
-            tile[index / lines * pitch + index % lines] = values[i];
+            ACROSS_LINES(1)
+            tile[k * pitch + line] = values[i];
+        }
+    }
+}
+
+/* Adds the product of two blocks to a work-item's sums. */
+static void multiply(local const float4 *a_tile, local const float4 *b_tile,
+                     float4 sums[EACH_ROWS][EACH_COLUMNS / 4]) {
+#pragma unroll
+    for (int k = 0; k < TILE_DEPTH; k++) {
+        float4 right[EACH_COLUMNS / 4];
+#pragma unroll
+        for (int j = 0; j < EACH_COLUMNS / 4; j++)
+            right[j] = b_tile[k * B_PITCH / 4 + j * ITEM_COLUMNS];
+#pragma unroll
+        for (int i = 0; i < EACH_ROWS / 4; i++) {
+            const float4 four = a_tile[k * A_PITCH / 4 + i * ITEM_ROWS];
+#pragma unroll
+            for (int j = 0; j < EACH_COLUMNS / 4; j++) {
+                sums[4 * i][j] += four.x * right[j];
+                sums[4 * i + 1][j] += four.y * right[j];
+                sums[4 * i + 2][j] += four.z * right[j];
+                sums[4 * i + 3][j] += four.w * right[j];
+            }
         }
     }
 }
@@ -76,6 +153,10 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
     const int item = get_local_id(0);
     const int item_row = item / ITEM_COLUMNS;
     const int item_column = item % ITEM_COLUMNS;
+    const bool a_wide = WIDE && (a_depth == 1 ? (depth | a_row) % 4 == 0
+                                              : a_row == 1 && (rows | a_depth) % 4 == 0);
+    const bool b_wide = WIDE && (b_depth == 1 ? (depth | b_column) % 4 == 0
+                                              : b_column == 1 && (columns | b_depth) % 4 == 0);
     for (int batch = get_group_id(2); batch < batches; batch += get_num_groups(2))
     for (int row0 = get_group_id(1) * TILE_ROWS; row0 < rows; row0 += get_num_groups(1) * TILE_ROWS)
     for (int column0 = get_group_id(0) * TILE_COLUMNS; column0 < columns;
@@ -97,37 +178,22 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
                                      ? (column0 + line) * b_column + tap * depth * b_depth
                                      : -1;
             barrier(CLK_LOCAL_MEM_FENCE);
+            /* While a block is multiplied, the next one is on its way. */
             float a_next[A_LOADS], b_next[B_LOADS];
-            fetch(a_next, A_LOADS, TILE_ROWS, left_matrix, a_places, a_depth, 0, depth);
-            fetch(b_next, B_LOADS, TILE_COLUMNS, right_matrix, b_places, b_depth, 0, depth);
-            for (int from = 0; from < depth; from += TILE_DEPTH) {
-                keep(a_next, A_LOADS, TILE_ROWS, A_PITCH, (local float *)a_tile, a_depth);
-                keep(b_next, B_LOADS, TILE_COLUMNS, B_PITCH, (local float *)b_tile, b_depth);
-                barrier(CLK_LOCAL_MEM_FENCE);
-                const int next = from + TILE_DEPTH;
-                if (next < depth) {
-                    fetch(a_next, A_LOADS, TILE_ROWS, left_matrix, a_places, a_depth, next, depth);
-                    fetch(b_next, B_LOADS, TILE_COLUMNS, right_matrix, b_places, b_depth, next,
+            for (int from = 0;; from += TILE_DEPTH) {
+                if (from < depth) {
+                    fetch(a_next, A_LOADS, TILE_ROWS, left_matrix, a_places, a_depth, a_wide, from,
                           depth);
+                    fetch(b_next, B_LOADS, TILE_COLUMNS, right_matrix, b_places, b_depth, b_wide,
+                          from, depth);
                 }
-#pragma unroll
-                for (int k = 0; k < TILE_DEPTH; k++) {
-                    float4 right[EACH_COLUMNS / 4];
-#pragma unroll
-                    for (int j = 0; j < EACH_COLUMNS / 4; j++)
-                        right[j] = b_tile[k * B_PITCH / 4 + j * ITEM_COLUMNS + item_column];
-#pragma unroll
-                    for (int i = 0; i < EACH_ROWS / 4; i++) {
-                        const float4 left4 = a_tile[k * A_PITCH / 4 + i * ITEM_ROWS + item_row];
-#pragma unroll
-                        for (int j = 0; j < EACH_COLUMNS / 4; j++) {
-                            sums[4 * i][j] += left4.x * right[j];
-                            sums[4 * i + 1][j] += left4.y * right[j];
-                            sums[4 * i + 2][j] += left4.z * right[j];
-                            sums[4 * i + 3][j] += left4.w * right[j];
-                        }
-                    }
+                if (from > 0) {
+                    multiply(a_tile + item_row, b_tile + item_column, sums);
+                    barrier(CLK_LOCAL_MEM_FENCE);
                 }
+                if (from >= depth) break;
+                keep(a_next, A_LOADS, TILE_ROWS, A_PITCH, a_tile, a_depth, a_wide);
+                keep(b_next, B_LOADS, TILE_COLUMNS, B_PITCH, b_tile, b_depth, b_wide);
                 barrier(CLK_LOCAL_MEM_FENCE);
             }
         }
