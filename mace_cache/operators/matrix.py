@@ -23,7 +23,12 @@ __all__ = [
     "tiled_pointwise",
 ]
 
-_TILE = 64  # rows and columns of the result that a work-group makes at a time
+TILE_ROWS = 64
+"""Rows of the result that a work-group makes at a time, as in product_groups.h."""
+
+TILE_COLUMNS = 64
+"""Its columns."""
+
 _MOST_GROUPS = 65535 // LOCAL_SIZE  # PoCL compiles a kernel again for wider launches
 _FILTER_AXES = 4
 
@@ -264,7 +269,7 @@ def launch_product(
         epilogue: the activation's number and its coefficient.
     """
     batches, rows, columns, _ = sizes
-    groups = [-(-columns // _TILE), -(-rows // _TILE), batches]
+    groups = [-(-columns // TILE_COLUMNS), -(-rows // TILE_ROWS), batches]
     across, down, deep = (min(count, _MOST_GROUPS) for count in groups)
     runtime.launch_groups(
         (program, "product"),
