@@ -27,8 +27,9 @@
 
 #define ITEM_COLUMNS (TILE_COLUMNS / EACH_COLUMNS)
 #define ITEM_ROWS (TILE_ROWS / EACH_ROWS)
-#if ITEM_COLUMNS * ITEM_ROWS != ITEMS
-#error "the work-items of a group don't cover a tile"
+#if ITEM_COLUMNS * ITEM_ROWS != ITEMS || TILE_ROWS * TILE_DEPTH % (4 * ITEMS) || \
+    TILE_COLUMNS * TILE_DEPTH % (4 * ITEMS)
+#error "the work-items of a group don't cover a tile, or can't load blocks by four"
 #endif
 #define A_PITCH (TILE_ROWS + 4) /* in floats; not a multiple of the number of banks */
 #define B_PITCH (TILE_COLUMNS + 4)
