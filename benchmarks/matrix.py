@@ -29,7 +29,7 @@ import pyopencl as cl
 from _clblast import CLBlast
 from _common import describe_machine
 
-from mace_cache.operators import Runtime, matrix
+from mace_cache.operators import Runtime, matrix, product
 from mace_cache.operators.winograd import winograd_convolution, winograd_weights
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ class PlainBuilder:
         self, context: cl.Context, source: str, options: list[str] | None = None
     ) -> cl.Program:
         """Build a program as pyopencl does."""
-        return cl.Program(context, source).build([*(options or ()), *self.options])
+        program = cl.Program(context, source)
+        program.build([*(options or ()), *self.options])
+        return program
 
 
 class Work(NamedTuple):
@@ -120,7 +122,7 @@ class Work(NamedTuple):
     kind: str
 
 
-def product(size: int, data_type: str) -> Work:
+def square_product(size: int, data_type: str) -> Work:
     """Give the product of two square matrices."""
     name = f"product {size} {data_type}"
     return Work(name, data_type, 2 * size**3, (size, size, size), "product")
@@ -138,7 +140,7 @@ def works(*, processor: bool) -> list[Work]:
     sizes = (256, 512, 1024) if processor else (1024, 2048, 4096)
     images = [(1, 28, 64)] if processor else [(1, 56, 256), (8, 56, 256)]
     return [
-        *(product(size, data_type) for data_type in ERRORS for size in sizes),
+        *(square_product(size, data_type) for data_type in ERRORS for size in sizes),
         *(convolution(*image, data_type) for data_type in ERRORS for image in images),
     ]
 
@@ -192,7 +194,7 @@ def sweep(queue: cl.CommandQueue, todo: Sequence[Work], tile: Tile) -> list[dict
     with ExitStack() as stack:
         changes = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "LOCAL_SIZE": tile.items}
         for name, value in changes.items():
-            stack.enter_context(patch.object(matrix, name, value))
+            stack.enter_context(patch.object(product, name, value))
         for data_type in ERRORS:
             runtime = Runtime(queue, PlainBuilder(tile.options), data_type)
             for work in todo:
@@ -314,10 +316,8 @@ def report(
         gigaflops = work.operations / taken / 1e9
         ratio = taken / seconds["CLBlast"] if "CLBlast" in seconds else None
         shown = "" if ratio is None else f"  {ratio:5.2f} of CLBlast's time"
-        print(
-            f"{work.name:44} {label}{name:10} {taken * 1e3:9.3f} ms {gigaflops:9.0f} GFLOP/s{shown}",
-            flush=True,
-        )
+        figures = f"{taken * 1e3:9.3f} ms {gigaflops:9.0f} GFLOP/s"
+        print(f"{work.name:44} {label}{name:10} {figures}{shown}", flush=True)
         rows.append(
             {
                 "work": work.name,

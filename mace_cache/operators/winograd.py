@@ -18,7 +18,7 @@ from mace_cache.operators.checks import (
     check_type,
     window,
 )
-from mace_cache.operators.matrix import launch_product
+from mace_cache.operators.product import launch_product
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
@@ -133,8 +133,8 @@ def winograd_convolution(
         "winograd",
         (patches, weights.transformed, None, None, None, products),
         (_NUMBERS, tiles, columns, rows),
-        (rows, 1, tiles * rows),
-        (columns, 1, rows * columns),
+        a_steps=(rows, 1, tiles * rows),
+        b_steps=(columns, 1, rows * columns),
     )
     runtime.launch(
         ("winograd", "transform_output"),

@@ -1,4 +1,4 @@
-"""Products of matrices, and what is computed by them, against numpy: on processors and in groups."""
+"""Products of matrices and what they compute, against numpy: on processors and in groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators import Runtime, matrix
+from mace_cache.operators import Runtime, product
 from mace_cache.operators.matrix import (
     fully_connected,
     matrix_product,
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
 _EDGE = 16  # small tiles: PoCL takes long for the large ones of GPUs
 _GROUPS = {
-    **{"PROCESSOR": 0, "TILE_ROWS": _EDGE, "TILE_COLUMNS": _EDGE, "TILE_DEPTH": 8},
-    **{"EACH_ROWS": 4, "EACH_COLUMNS": 4, "ITEMS": 16},
+    "PROCESSOR": 0,
+    "TILE_ROWS": _EDGE,
+    "TILE_COLUMNS": _EDGE,
+    "TILE_DEPTH": 8,
+    "EACH_ROWS": 4,
+    "EACH_COLUMNS": 4,
+    "ITEMS": 16,
 }
 
 
@@ -43,7 +48,9 @@ class GroupsBuilder:
     ) -> cl.Program:
         """Build a program with more options."""
         more = [f"-D{name}={value}" for name, value in _GROUPS.items()]
-        return cl.Program(context, source).build([*(options or ()), *more])
+        program = cl.Program(context, source)
+        program.build([*(options or ()), *more])
+        return program
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +62,8 @@ def built_for_groups(queue: cl.CommandQueue) -> Runtime:
 @pytest.fixture
 def groups_runtime(built_for_groups: Runtime) -> Iterator[Runtime]:
     """A runtime whose work-groups make products together, as on a GPU."""
-    sizes = {"TILE_ROWS": _EDGE, "TILE_COLUMNS": _EDGE, "LOCAL_SIZE": _GROUPS["ITEMS"]}
-    with patch.multiple(matrix, **sizes):
+    items = _GROUPS["ITEMS"]
+    with patch.multiple(product, TILE_ROWS=_EDGE, TILE_COLUMNS=_EDGE, LOCAL_SIZE=items):
         yield built_for_groups
 
 
