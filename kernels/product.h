@@ -32,11 +32,14 @@
 /* Where a row of a begins for a tap, or -1: zeros. */
 #define ROW_PLACE(row, tap)                                                                         \
     place_row(row, tap, rows, a_row, height, width, output_height, output_width, kernel_width,      \
-              stride_y, stride_x, dilation_y, dilation_x, top, left)
+              taps, stride_y, stride_x, dilation_y, dilation_x, top, left)
 
 static int place_row(int row, int tap, int rows, int a_row, int height, int width,
-                     int output_height, int output_width, int kernel_width, int stride_y,
-                     int stride_x, int dilation_y, int dilation_x, int top, int left) {
+                     int output_height, int output_width, int kernel_width, int taps,
+                     int stride_y, int stride_x, int dilation_y, int dilation_x, int top,
+                     int left) {
+    if (taps == 1 && width == rows && output_width == rows && top == 0 && left == 0)
+        return row < rows ? row * a_row : -1; /* a plain matrix, without slow divisions */
     const int line = row / output_width;
     const int x = (row - line * output_width) * stride_x - left + tap % kernel_width * dilation_x;
     const int y = line % output_height * stride_y - top + tap / kernel_width * dilation_y;

@@ -9,18 +9,36 @@
 #define TILE_COLUMNS 128
 #define TILE_DEPTH 128
 
-/* PoCL calls vload8 as a function, for which registers are saved: pointers to vectors are used instead. */
+/* PoCL calls vload8 and vload_half as functions, for which all vectors leave their registers: here
+   are pointers to vectors instead, and arithmetic on a half's bits. */
 typedef float8 unaligned_float8 __attribute__((aligned(4)));
+typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
 #define VECTOR_TYPE float8
 #define LOAD_VECTOR(pointer) (*(local const float8 *)(pointer))
 #define STORE_VECTOR(value, pointer) (*(local float8 *)(pointer) = (value))
 #define VLOAD_float(pointer) (*(global const unaligned_float8 *)(pointer))
-#define VLOAD_half(pointer) vload_half8(0, pointer)
+#define VLOAD_half(pointer) load_halves((global const unaligned_ushort8 *)(pointer))
 #define ELEMENT_VLOAD(pointer) JOIN(VLOAD_, ELEMENT)(pointer)
 #define BIAS_VLOAD(pointer) JOIN(VLOAD_, DATA_TYPE)(pointer)
 #define VSTORE_float(value, pointer) (*(global unaligned_float8 *)(pointer) = (value))
 #define VSTORE_half(value, pointer) vstore_half8(value, 0, pointer)
 #define ELEMENT_VSTORE(value, pointer) JOIN(VSTORE_, ELEMENT)(value, pointer)
+
+static float8 load_halves(global const unaligned_ushort8 *pointer) {
+    const uint8 bits = __builtin_convertvector(*pointer, uint8);
+    const float8 magnitude = as_float8((bits & 0x7fff) << 13) * 0x1p112f;
+    const uint8 special = as_uint8((bits & 0x7c00) == 0x7c00) & 0x7f800000; /* infinite, or none */
+    return as_float8(as_uint8(magnitude) | special | (bits & 0x8000) << 16);
+}
+
+static float load_one_half(global const ushort *pointer) {
+    const uint bits = *pointer;
+    const uint special = (bits & 0x7c00) == 0x7c00 ? 0x7f800000 : 0;
+    const float magnitude = as_float((bits & 0x7fff) << 13) * 0x1p112f;
+    return as_float(as_uint(magnitude) | special | (bits & 0x8000) << 16);
+}
+#undef LOAD_half
+#define LOAD_half(pointer, index) load_one_half((global const ushort *)(pointer) + (index))
 
 /* Copies a line of elements that lie stride apart. */
 static void copy_line(global const ELEMENT *source, int stride, int count, local float *target) {
@@ -53,19 +71,61 @@ static void multiply(local const float *a, local const float *b, local float *su
     ALL_ROWS(END_ROW)
 }
 
+#define PAIRS_LOW(x, y) (float8)(x.s0, y.s0, x.s1, y.s1, x.s4, y.s4, x.s5, y.s5)
+#define PAIRS_HIGH(x, y) (float8)(x.s2, y.s2, x.s3, y.s3, x.s6, y.s6, x.s7, y.s7)
+#define QUADS_LOW(x, y) (float8)(x.s01, y.s01, x.s45, y.s45)
+#define QUADS_HIGH(x, y) (float8)(x.s23, y.s23, x.s67, y.s67)
+
+/* Loads VECTOR elements of as many lines, and stores them as lines across. */
+static void transpose(global const ELEMENT *from, int line, local float *to, int pitch) {
+    const float8 a = ELEMENT_VLOAD(from), b = ELEMENT_VLOAD(from + line);
+    const float8 c = ELEMENT_VLOAD(from + 2 * line), d = ELEMENT_VLOAD(from + 3 * line);
+    const float8 e = ELEMENT_VLOAD(from + 4 * line), f = ELEMENT_VLOAD(from + 5 * line);
+    const float8 g = ELEMENT_VLOAD(from + 6 * line), h = ELEMENT_VLOAD(from + 7 * line);
+    const float8 ab0 = PAIRS_LOW(a, b), ab2 = PAIRS_HIGH(a, b);
+    const float8 cd0 = PAIRS_LOW(c, d), cd2 = PAIRS_HIGH(c, d);
+    const float8 ef0 = PAIRS_LOW(e, f), ef2 = PAIRS_HIGH(e, f);
+    const float8 gh0 = PAIRS_LOW(g, h), gh2 = PAIRS_HIGH(g, h);
+    const float8 low0 = QUADS_LOW(ab0, cd0), low1 = QUADS_HIGH(ab0, cd0);
+    const float8 low2 = QUADS_LOW(ab2, cd2), low3 = QUADS_HIGH(ab2, cd2);
+    const float8 high0 = QUADS_LOW(ef0, gh0), high1 = QUADS_HIGH(ef0, gh0);
+    const float8 high2 = QUADS_LOW(ef2, gh2), high3 = QUADS_HIGH(ef2, gh2);
+    STORE_VECTOR((float8)(low0.lo, high0.lo), to);
+    STORE_VECTOR((float8)(low1.lo, high1.lo), to + pitch);
+    STORE_VECTOR((float8)(low2.lo, high2.lo), to + 2 * pitch);
+    STORE_VECTOR((float8)(low3.lo, high3.lo), to + 3 * pitch);
+    STORE_VECTOR((float8)(low0.hi, high0.hi), to + 4 * pitch);
+    STORE_VECTOR((float8)(low1.hi, high1.hi), to + 5 * pitch);
+    STORE_VECTOR((float8)(low2.hi, high2.hi), to + 6 * pitch);
+    STORE_VECTOR((float8)(low3.hi, high3.hi), to + 7 * pitch);
+}
+
+/* Packs a block of lines, whose elements lie side by side, as lines across. */
+static void pack_across(global const ELEMENT *from, int line, int lines, int depth,
+                        local float *to, int pitch) {
+    int j = 0;
+    for (; j + VECTOR <= lines; j += VECTOR) {
+        int k = 0;
+        for (; k + VECTOR <= depth; k += VECTOR)
+            transpose(from + j * line + k, line, to + k * pitch + j, pitch);
+        for (; k < depth; k++)
+            for (int i = j; i < j + VECTOR; i++)
+                to[k * pitch + i] = ELEMENT_LOAD(from, i * line + k);
+    }
+    for (; j < lines; j++)
+        for (int k = 0; k < depth; k++) to[k * pitch + j] = ELEMENT_LOAD(from, j * line + k);
+}
+
 /* Packs columns of b as panels: PANEL neighbours of one row after those of the row before. */
 static void pack_columns(global const ELEMENT *b, int b_depth, int b_column, int count, int depth,
                          local float *panels) {
     for (int column = 0; column < count; column += PANEL, panels += TILE_DEPTH * PANEL) {
         const int last = min(PANEL, count - column);
-        if (b_column == 1) {
+        if (b_column == 1)
             for (int k = 0; k < depth; k++)
                 copy_line(b + column + k * b_depth, 1, last, panels + k * PANEL);
-        } else {
-            for (int j = 0; j < last; j++)
-                for (int k = 0; k < depth; k++)
-                    panels[k * PANEL + j] = ELEMENT_LOAD(b, (column + j) * b_column + k * b_depth);
-        }
+        else
+            pack_across(b + column * b_column, b_column, last, depth, panels, PANEL);
     }
 }
 

@@ -17,6 +17,10 @@ TILE_ROWS = 64
 TILE_COLUMNS = 64
 """Its columns."""
 
+FEW_ROWS = 4
+"""Products of so many rows or fewer are made row by row."""
+
+_ROW_COLUMNS = 8  # columns of a row that a work-group makes at a time, on a GPU
 _MOST_GROUPS = 65535 // LOCAL_SIZE  # PoCL compiles a kernel again for wider launches
 
 
@@ -75,6 +79,9 @@ def launch_product(
         windows: what rows of *a* are, if not rows of a matrix.
         epilogue: the activation's number and its coefficient.
     """
+    if program == "matrix_product" and _is_rows(sizes, a_steps, windows):
+        _launch_rows(runtime, tensors, sizes, b_steps, epilogue)
+        return
     batches, rows, columns, _ = sizes
     groups = [-(-columns // TILE_COLUMNS), -(-rows // TILE_ROWS), batches]
     across, down, deep = (min(count, _MOST_GROUPS) for count in groups)
@@ -85,3 +92,32 @@ def launch_product(
         (*sizes, *a_steps, *b_steps, *(windows or Windows(1, rows, 1, rows)), epilogue[0]),
         (epilogue[1],),
     )
+
+
+def _launch_rows(
+    runtime: Runtime,
+    tensors: tuple[Tensor | None, ...],
+    sizes: tuple[int, int, int, int],
+    b_steps: tuple[int, int, int],
+    epilogue: tuple[int, float],
+) -> None:
+    """Launch the kernel ``row_product``."""
+    _, rows, columns, depth = sizes
+    a, b, bias, slopes, _, output = tensors
+    groups = min(-(-columns // _ROW_COLUMNS), _MOST_GROUPS)
+    runtime.launch_groups(
+        ("matrix_product", "row_product"),
+        ((groups * LOCAL_SIZE, rows), (LOCAL_SIZE, 1)),
+        (a, b, bias, slopes, output),
+        (rows, columns, depth, *b_steps[:2], epilogue[0]),
+        (epilogue[1],),
+    )
+
+
+def _is_rows(
+    sizes: tuple[int, int, int, int], a_steps: tuple[int, int, int], windows: Windows | None
+) -> bool:
+    """Whether this is one product of few rows, each of which lies after the other."""
+    batches, rows, _, depth = sizes
+    in_order = a_steps[1] == 1 and (rows == 1 or a_steps[0] == depth)
+    return batches == 1 and rows <= FEW_ROWS and in_order and windows is None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.operators.conftest import Bench
     from tests.operators.reference import Array
 
-_EDGE = 16  # small tiles: PoCL takes long for the large ones of GPUs
+_EDGE = 32  # small tiles: PoCL takes long for the large ones of GPUs
 _GROUPS = {
     "PROCESSOR": 0,
     "TILE_ROWS": _EDGE,
@@ -36,7 +36,7 @@ _GROUPS = {
     "TILE_DEPTH": 8,
     "EACH_ROWS": 4,
     "EACH_COLUMNS": 4,
-    "ITEMS": 16,
+    "ITEMS": 64,
 }
 
 
@@ -62,8 +62,7 @@ def built_for_groups(queue: cl.CommandQueue) -> Runtime:
 @pytest.fixture
 def groups_runtime(built_for_groups: Runtime) -> Iterator[Runtime]:
     """A runtime whose work-groups make products together, as on a GPU."""
-    items = _GROUPS["ITEMS"]
-    with patch.multiple(product, TILE_ROWS=_EDGE, TILE_COLUMNS=_EDGE, LOCAL_SIZE=items):
+    with patch.multiple(product, TILE_ROWS=_EDGE, TILE_COLUMNS=_EDGE):
         yield built_for_groups
 
 
@@ -106,7 +105,7 @@ def test_products_are_numpys(
 
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (17, 9, 33), (20, 24, 36)])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (37, 9, 33), (40, 24, 36)])
 def test_groups_multiply_together(
     groups_runtime: Runtime, sizes: tuple[int, int, int], transpose_a: bool, transpose_b: bool
 ) -> None:
@@ -117,8 +116,35 @@ def test_groups_multiply_together(
     np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 70, 130), (2, 9, 5), (3, 48, 64), (4, 1, 1)])
+def test_few_rows_are_multiplied_one_by_one(
+    bench: Bench, groups_runtime: Runtime, sizes: tuple[int, int, int], transpose_b: bool
+) -> None:
+    """Both ways to do it, with weights stored either way."""
+    rows, depth, columns = sizes
+    a, b = noise(0, rows, depth), noise(1, depth, columns) / 8
+    result = multiply(bench.runtime, a, b, transpose_a=False, transpose_b=transpose_b)
+    bench.assert_close(result, bench.rounded(a) @ bench.rounded(b))
+    result = multiply(groups_runtime, a, b, transpose_a=False, transpose_b=transpose_b)
+    np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-5)
+
+
+def test_special_halves_are_loaded(half_bench: Bench) -> None:
+    """Infinity, the smallest half and a negative zero come out as they went in."""
+    values = np.array([[np.inf, 2.0**-24, -0.0, -np.inf, 65504, -(2.0**-14), np.nan, 1.5, 3]])
+    one = half_bench.runtime.to_device(np.ones((1, 1)))
+    for x in (values.T, np.repeat(values.T, 2, axis=0)):  # loaded as columns, and as vectors
+        put = half_bench.runtime.to_device(x)
+        result = half_bench.runtime.to_host(matrix_product(half_bench.runtime, put, one))
+        np.testing.assert_array_equal(result, half_bench.rounded(x))
+    put = half_bench.runtime.to_device(values)
+    result = half_bench.runtime.to_host(matrix_product(half_bench.runtime, one, put))
+    np.testing.assert_array_equal(result, half_bench.rounded(values))
+
+
 @pytest.mark.parametrize("activation", ["none", "relu", "relu6", "sigmoid", "prelu", "elu"])
-@pytest.mark.parametrize("outputs", [3, 16, 29])
+@pytest.mark.parametrize("outputs", [3, 29])
 def test_fully_connected_is_numpys(bench: Bench, outputs: int, activation: str) -> None:
     """Bias and activation are applied to each output."""
     x, weights, bias = noise(0, 2, 5, 7) * 4, noise(1, outputs, 7), noise(2, outputs)

@@ -41,6 +41,7 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
     square = runtime.to_device(noise(0, 3, 3))
     x = operators.fully_connected(runtime, operators.matrix_product(runtime, x, square), square)
+    operators.matrix_product(runtime, square, square)  # of few rows
     weights = runtime.to_device(noise(0, 3, 3, 3, 3))
     prepared = operators.winograd_weights(runtime, weights)
     x = operators.winograd_convolution(runtime, x, prepared)
