@@ -52,7 +52,8 @@ FLOORS = {
     "kernels and install time": """
         manifest library _trials local_sizes
         operators.tensor operators.checks operators.convolutions operators.elementwise
-        operators.image operators.layout operators.pooling operators
+        operators.image operators.layout operators.pooling
+        operators.product operators.matrix operators.winograd operators
         warm_report _progress _warm_worker warm tune
     """,
     "the command": """

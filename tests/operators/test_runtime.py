@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _LAUNCHERS = [
     *("activate", "add", "convolution", "depthwise_convolution", "max_pool"),
     *("pointwise_convolution", "resize_normalise"),
+    *("fully_connected", "matrix_product", "winograd_convolution", "winograd_weights"),
 ]
 _COPIERS = ["concatenate", "pad_channels", "reshape"]
 
@@ -38,6 +39,12 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     x = operators.convolution(runtime, x, weights)
     x = operators.pointwise_convolution(runtime, x, weights)
     x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
+    square = runtime.to_device(noise(0, 3, 3))
+    x = operators.fully_connected(runtime, operators.matrix_product(runtime, x, square), square)
+    operators.matrix_product(runtime, square, square)  # of few rows
+    weights = runtime.to_device(noise(0, 3, 3, 3, 3))
+    prepared = operators.winograd_weights(runtime, weights)
+    x = operators.winograd_convolution(runtime, x, prepared)
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
     runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
 
