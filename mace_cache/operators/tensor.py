@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyopencl as cl
+from pyopencl.tools import ImmediateAllocator, MemoryPool
 
 from mace_cache.cache import ProgramCache
 from mace_cache.errors import ShapeError
@@ -38,7 +39,8 @@ class Tensor:
     """An array on the device, in C order and without gaps.
 
     Attributes:
-        buffer: its elements.
+        buffer: its elements. What an operator made goes back to its runtime's pool when nothing
+            refers to it any more.
         shape: its shape; images and features are (batch, height, width, channels).
         data_type: the type of its elements: float32, float16, int32 or uint8.
     """
@@ -89,6 +91,8 @@ class Runtime:
         if self.data_type not in _VARIANTS:
             raise ShapeError("Runtime", "data type float32 or float16", self.data_type)
         self._context = queue.context
+        # The queue is in order: what a kernel still reads isn't written by the next before it ends.
+        self._pool = MemoryPool(ImmediateAllocator(queue))
         self._cache = cache
         self._tune = tune
         self._programs = {program.name: program for program in load_manifest().programs}
@@ -134,7 +138,7 @@ class Runtime:
         """
         _check_size("empty", tuple(shape))
         kind = self.data_type if data_type is None else np.dtype(data_type)
-        buffer = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, math.prod(shape) * kind.itemsize)
+        buffer: Any = self._pool.allocate(math.prod(shape) * kind.itemsize)
         return Tensor(buffer, tuple(shape), kind)
 
     def launch(
