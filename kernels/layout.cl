@@ -1,0 +1,226 @@
+/* Copies that move elements and change none, and conversions between types.
+
+   Elements are copied as bits, so that they arrive exactly. One work-item copies a run of elements
+   along the output's last axis, or, where that is short, the rows of a chunk: many elements in all
+   on a CPU, few where neighbouring work-items share a memory transaction. */
+
+#include "common.h"
+
+#define BITS_float uint
+#define BITS_half ushort
+#define BITS4_float uint4
+#define BITS4_half ushort4
+typedef JOIN(BITS_, DATA_TYPE) bits;
+typedef JOIN(BITS4_, DATA_TYPE) bits4;
+
+/* The axes before the last one, the nearest to it first. */
+#define OUTER_AXES 5
+
+static void copy_run(global const bits *restrict input, int from, int step,
+                     global bits *restrict output, int to, int count) {
+    int i = 0;
+    if (step == 1 && ((from | to) & 3) == 0)
+        for (; i + 4 <= count; i += 4)
+            *(global bits4 *)(output + to + i) = *(global const bits4 *)(input + from + i);
+    if (step == 1) {
+        for (; i < count; i++) output[to + i] = input[from + i];
+    } else {
+        for (; i < count; i++) output[to + i] = input[from + i * step];
+    }
+}
+
+static void find_row(int row, int axes, const int *lengths, int *index) {
+    for (int axis = 0; axis < axes; axis++) {
+        index[axis] = row % lengths[axis];
+        row /= lengths[axis];
+    }
+}
+
+/* The output, of rows of that length, takes its elements from the input at base, plus each index
+   times its stride. Of the axis before the last one the index is looked up, where there are
+   indices: one that is out of range is moved to the first or last index (most). */
+kernel void strided_copy(global const bits *input, global const int *indices, global bits *output,
+                         int work_items, int run, int chunk, int rows, int length, int step,
+                         int base, int most, int axes, int length0, int length1, int length2,
+                         int length3, int length4, int stride0, int stride1, int stride2,
+                         int stride3, int stride4) {
+    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4};
+    const int strides[OUTER_AXES] = {stride0, stride1, stride2, stride3, stride4};
+    const int runs = (length + run - 1) / run;
+    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const int start = item % runs * run;
+        const int count = min(run, length - start);
+        const int first = item / runs * chunk;
+        const int end = min(first + chunk, rows);
+        int index[OUTER_AXES];
+        find_row(first, axes, lengths, index);
+        int from = base + start * step;
+        for (int axis = 1; axis < axes; axis++) from += index[axis] * strides[axis];
+        for (int row = first; row < end; row++) {
+            const int nearest = indices ? clamp(indices[index[0]], 0, most) : index[0];
+            copy_run(input, from + nearest * stride0, step, output, row * length + start, count);
+            if (++index[0] < length0) continue;
+            index[0] = 0;
+            for (int axis = 1; axis < axes; axis++) {
+                from += strides[axis];
+                if (++index[axis] < lengths[axis]) break;
+                from -= index[axis] * strides[axis];
+                index[axis] = 0;
+            }
+        }
+    }
+}
+
+#define TILE 32
+#define TILE_ROWS 8
+
+/* For each index of up to 4 more axes: output[a * output_stride + b] = input[b * input_stride + a],
+   with a < rows and b < columns. A work-group turns a tile in local memory, so that both sides are
+   reached along their rows. */
+kernel __attribute__((reqd_work_group_size(TILE, TILE_ROWS, 1))) void
+turn_tiles(global const bits *input, global bits *output, int tiles, int rows, int columns,
+           int input_stride, int output_stride, int axes, int length0, int length1, int length2,
+           int length3, int from0, int from1, int from2, int from3, int to0, int to1, int to2,
+           int to3) {
+    local bits tile[TILE][TILE + 1];
+    const int lengths[4] = {length0, length1, length2, length3};
+    const int from_strides[4] = {from0, from1, from2, from3};
+    const int to_strides[4] = {to0, to1, to2, to3};
+    const int x = get_local_id(0);
+    const int across = (columns + TILE - 1) / TILE;
+    const int down = (rows + TILE - 1) / TILE;
+    for (int number = get_group_id(0); number < tiles; number += get_num_groups(0)) {
+        const int column = number % across * TILE;
+        const int row = number / across % down * TILE;
+        int from = 0, to = 0, rest = number / across / down;
+        for (int axis = 0; axis < axes; axis++) {
+            from += rest % lengths[axis] * from_strides[axis];
+            to += rest % lengths[axis] * to_strides[axis];
+            rest /= lengths[axis];
+        }
+        for (int y = get_local_id(1); y < TILE; y += TILE_ROWS)
+            if (row + x < rows && column + y < columns)
+                tile[y][x] = input[from + (column + y) * input_stride + row + x];
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int y = get_local_id(1); y < TILE; y += TILE_ROWS)
+            if (row + y < rows && column + x < columns)
+                output[to + (row + y) * output_stride + column + x] = tile[x][y];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+
+enum padding { CONSTANT, REFLECT, SYMMETRIC };
+
+/* Where an index that may lie beyond the axis takes its element from; -1: nowhere. */
+static int find_source(int index, int length, int mode) {
+    if (index >= 0 && index < length) return index;
+    if (mode == CONSTANT) return -1;
+    const int edge = mode == SYMMETRIC;
+    return index < 0 ? -index - edge : 2 * length - 2 + edge - index;
+}
+
+/* Elements [start, end) of a padded row, all of them before the row's own elements or after them. */
+static void pad_edge(global const bits *input, int from, global bits *output, int to, int start,
+                     int end, int length, int before, int unit, int mode, bits constant_bits) {
+    if (mode == CONSTANT) {
+        for (int i = start; i < end; i++) output[to + i] = constant_bits;
+    } else {
+        for (int i = start; i < end; i++) {
+            const int source = find_source(i / unit - before / unit, length / unit, mode);
+            output[to + i] = input[from + source * unit + i % unit];
+        }
+    }
+}
+
+/* The output's rows are the input's, with `before` elements before them and others after them, which
+   are reflected `unit` at a time. The axes before the last one are padded in the same way. */
+kernel void pad(global const bits *input, global bits *output, int work_items, int run, int chunk,
+                int rows, int output_length, int length, int before, int unit, int mode,
+                int constant_bits, int axes, int output_length0, int output_length1,
+                int output_length2, int output_length3, int output_length4, int length0,
+                int length1, int length2, int length3, int length4, int before0, int before1,
+                int before2, int before3, int before4) {
+    const int output_lengths[OUTER_AXES] = {output_length0, output_length1, output_length2,
+                                            output_length3, output_length4};
+    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4};
+    const int befores[OUTER_AXES] = {before0, before1, before2, before3, before4};
+    const int runs = (output_length + run - 1) / run;
+    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const int start = item % runs * run;
+        const int end = min(start + run, output_length);
+        const int left = clamp(before, start, end);
+        const int right = clamp(before + length, start, end);
+        const int first = item / runs * chunk;
+        const int last = min(first + chunk, rows);
+        int index[OUTER_AXES];
+        find_row(first, axes, output_lengths, index);
+        for (int row = first; row < last; row++) {
+            const int to = row * output_length;
+            int from = 0, stride = length, outside = 0;
+            for (int axis = 0; axis < axes; axis++) {
+                const int source = find_source(index[axis] - befores[axis], lengths[axis], mode);
+                outside |= source < 0;
+                from += source * stride;
+                stride *= lengths[axis];
+            }
+            if (outside) {
+                pad_edge(input, 0, output, to, start, end, length, before, unit, mode,
+                         constant_bits);
+            } else {
+                pad_edge(input, from, output, to, start, left, length, before, unit, mode,
+                         constant_bits);
+                copy_run(input, from + left - before, 1, output, to + left, right - left);
+                pad_edge(input, from, output, to, right, end, length, before, unit, mode,
+                         constant_bits);
+            }
+            for (int axis = 0; axis < axes; axis++) {
+                if (++index[axis] < output_lengths[axis]) break;
+                index[axis] = 0;
+            }
+        }
+    }
+}
+
+enum element { FLOAT, HALF, INT, UCHAR };
+
+#define READ_FLOAT(i) ((global const float *)input)[i]
+#define READ_HALF(i) vload_half(i, (global const half *)input)
+#define READ_INT(i) (float)((global const int *)input)[i]
+#define READ_UCHAR(i) (float)((global const uchar *)input)[i]
+#define WRITE_FLOAT(value, i) ((global float *)output)[i] = value
+#define WRITE_HALF(value, i) vstore_half(value, i, (global half *)output)
+#define WRITE_INT(value, i) ((global int *)output)[i] = to_int(value)
+#define WRITE_UCHAR(value, i) ((global uchar *)output)[i] = (uchar)clamp(to_int(value), 0, 255)
+#define CONVERT(FROM, TO)                                                                          \
+    case FROM * 4 + TO:                                                                            \
+        for (int i = start; i < end; i++) WRITE_##TO(READ_##FROM(i), i);                           \
+        break;
+
+/* Towards zero; what no int holds becomes the nearest one, and NaN 0. */
+static int to_int(float value) {
+    const int held = (int)clamp(value, -2147483648.0f, 2147483520.0f);
+    return value >= 2147483648.0f ? INT_MAX : value == value ? held : 0;
+}
+
+/* Each element converted from one type to another one. */
+kernel void cast(global const uchar *restrict input, global uchar *restrict output, int work_items,
+                 int run, int size, int from, int to) {
+    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const int start = item * run;
+        const int end = min(start + run, size);
+        switch (from * 4 + to) {
+            CONVERT(FLOAT, HALF)
+            CONVERT(FLOAT, INT)
+            CONVERT(FLOAT, UCHAR)
+            CONVERT(HALF, FLOAT)
+            CONVERT(HALF, INT)
+            CONVERT(HALF, UCHAR)
+            CONVERT(INT, FLOAT)
+            CONVERT(INT, HALF)
+            CONVERT(INT, UCHAR)
+            CONVERT(UCHAR, FLOAT)
+            CONVERT(UCHAR, HALF)
+            CONVERT(UCHAR, INT)
+        }
+    }
+}
