@@ -10,23 +10,30 @@
 #define BITS_half ushort
 #define BITS4_float uint4
 #define BITS4_half ushort4
+#define BITS16_float uint16
+#define BITS16_half ushort16
 typedef JOIN(BITS_, DATA_TYPE) bits;
 typedef JOIN(BITS4_, DATA_TYPE) bits4;
+typedef JOIN(BITS4_, DATA_TYPE) unaligned_bits4 __attribute__((aligned(sizeof(bits))));
+typedef JOIN(BITS16_, DATA_TYPE) unaligned_bits16 __attribute__((aligned(sizeof(bits))));
 
 /* The axes before the last one, the nearest to it first. */
 #define OUTER_AXES 5
 
-static void copy_run(global const bits *restrict input, int from, int step,
-                     global bits *restrict output, int to, int count) {
+static void copy_run(global const bits *restrict from, global bits *restrict to, int count) {
     int i = 0;
-    if (step == 1 && ((from | to) & 3) == 0)
+    for (; i + 16 <= count; i += 16)
+        *(global unaligned_bits16 *)(to + i) = *(global const unaligned_bits16 *)(from + i);
+    if ((((size_t)from | (size_t)to) & (sizeof(bits4) - 1)) == 0)
         for (; i + 4 <= count; i += 4)
-            *(global bits4 *)(output + to + i) = *(global const bits4 *)(input + from + i);
-    if (step == 1) {
-        for (; i < count; i++) output[to + i] = input[from + i];
-    } else {
-        for (; i < count; i++) output[to + i] = input[from + i * step];
-    }
+            *(global bits4 *)(to + i) = *(global const bits4 *)(from + i);
+    for (; i < count; i++) to[i] = from[i];
+}
+
+static void pick_run(global const bits *restrict from, int step, global bits *restrict to,
+                     int count) {
+    const long distance = step;
+    for (int i = 0; i < count; i++) to[i] = from[i * distance];
 }
 
 static void find_row(int row, int axes, const int *lengths, int *index) {
@@ -56,10 +63,16 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
         find_row(first, axes, lengths, index);
         int from = base + start * step;
         for (int axis = 1; axis < axes; axis++) from += index[axis] * strides[axis];
-        for (int row = first; row < end; row++) {
-            const int nearest = indices ? clamp(indices[index[0]], 0, most) : index[0];
-            copy_run(input, from + nearest * stride0, step, output, row * length + start, count);
-            if (++index[0] < length0) continue;
+        for (int row = first; row < end;) {
+            const int together = min(end - row, length0 - index[0]);
+            global bits *to = output + row * length + start;
+            for (int i = index[0]; i < index[0] + together; i++, to += length) {
+                const int nearest = indices ? clamp(indices[i], 0, most) : i;
+                global const bits *source = input + from + nearest * stride0;
+                if (step == 1) copy_run(source, to, count);
+                else pick_run(source, step, to, count);
+            }
+            row += together;
             index[0] = 0;
             for (int axis = 1; axis < axes; axis++) {
                 from += strides[axis];
@@ -71,41 +84,58 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
     }
 }
 
-#define TILE 32
-#define TILE_ROWS 8
+/* The side of the tiles that are turned at once, for the memory's sake, in blocks of 4x4. */
+#define TILE 8
 
-/* For each index of up to 4 more axes: output[a * output_stride + b] = input[b * input_stride + a],
-   with a < rows and b < columns. A work-group turns a tile in local memory, so that both sides are
-   reached along their rows. */
-kernel __attribute__((reqd_work_group_size(TILE, TILE_ROWS, 1))) void
-turn_tiles(global const bits *input, global bits *output, int tiles, int rows, int columns,
-           int input_stride, int output_stride, int axes, int length0, int length1, int length2,
-           int length3, int from0, int from1, int from2, int from3, int to0, int to1, int to2,
-           int to3) {
-    local bits tile[TILE][TILE + 1];
+static void turn_block(global const bits *input, int input_stride, global bits *output,
+                       int output_stride, int rows, int columns) {
+    if (rows >= 4 && columns >= 4) {
+        const bits4 a = *(global const unaligned_bits4 *)input;
+        const bits4 b = *(global const unaligned_bits4 *)(input + input_stride);
+        const bits4 c = *(global const unaligned_bits4 *)(input + 2 * input_stride);
+        const bits4 d = *(global const unaligned_bits4 *)(input + 3 * input_stride);
+        *(global unaligned_bits4 *)output = (bits4)(a.x, b.x, c.x, d.x);
+        *(global unaligned_bits4 *)(output + output_stride) = (bits4)(a.y, b.y, c.y, d.y);
+        *(global unaligned_bits4 *)(output + 2 * output_stride) = (bits4)(a.z, b.z, c.z, d.z);
+        *(global unaligned_bits4 *)(output + 3 * output_stride) = (bits4)(a.w, b.w, c.w, d.w);
+        return;
+    }
+    for (int row = 0; row < min(rows, 4); row++)
+        for (int column = 0; column < min(columns, 4); column++)
+            output[row * output_stride + column] = input[column * input_stride + row];
+}
+
+/* For each index of up to 4 more axes: output[row * output_stride + column] is
+   input[column * input_stride + row]. A work-item turns side x side blocks of 4x4, and as many as
+   make up a tile follow each other. */
+kernel void turn(global const bits *input, global bits *output, int work_items, int side, int rows,
+                 int columns, int input_stride, int output_stride, int axes, int length0,
+                 int length1, int length2, int length3, int from0, int from1, int from2, int from3,
+                 int to0, int to1, int to2, int to3) {
     const int lengths[4] = {length0, length1, length2, length3};
     const int from_strides[4] = {from0, from1, from2, from3};
     const int to_strides[4] = {to0, to1, to2, to3};
-    const int x = get_local_id(0);
-    const int across = (columns + TILE - 1) / TILE;
-    const int down = (rows + TILE - 1) / TILE;
-    for (int number = get_group_id(0); number < tiles; number += get_num_groups(0)) {
-        const int column = number % across * TILE;
-        const int row = number / across % down * TILE;
-        int from = 0, to = 0, rest = number / across / down;
+    const int across = (columns + TILE * 4 - 1) / (TILE * 4);
+    const int down = (rows + TILE * 4 - 1) / (TILE * 4);
+    const int sides = TILE / side;
+    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const int part = item % (sides * sides);
+        const int tile = item / (sides * sides);
+        const int first_column = (tile % across * TILE + part / sides * side) * 4;
+        const int first_row = (tile / across % down * TILE + part % sides * side) * 4;
+        int from = 0, to = 0, rest = tile / across / down;
         for (int axis = 0; axis < axes; axis++) {
             from += rest % lengths[axis] * from_strides[axis];
             to += rest % lengths[axis] * to_strides[axis];
             rest /= lengths[axis];
         }
-        for (int y = get_local_id(1); y < TILE; y += TILE_ROWS)
-            if (row + x < rows && column + y < columns)
-                tile[y][x] = input[from + (column + y) * input_stride + row + x];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int y = get_local_id(1); y < TILE; y += TILE_ROWS)
-            if (row + y < rows && column + x < columns)
-                output[to + (row + y) * output_stride + column + x] = tile[x][y];
-        barrier(CLK_LOCAL_MEM_FENCE);
+        const int last_column = min(columns, first_column + side * 4);
+        const int last_row = min(rows, first_row + side * 4);
+        for (int column = first_column; column < last_column; column += 4)
+            for (int row = first_row; row < last_row; row += 4)
+                turn_block(input + from + column * input_stride + row, input_stride,
+                           output + to + row * output_stride + column, output_stride,
+                           last_row - row, last_column - column);
     }
 }
 
@@ -169,7 +199,7 @@ kernel void pad(global const bits *input, global bits *output, int work_items, i
             } else {
                 pad_edge(input, from, output, to, start, left, length, before, unit, mode,
                          constant_bits);
-                copy_run(input, from + left - before, 1, output, to + left, right - left);
+                copy_run(input + from + left - before, output + to + left, right - left);
                 pad_edge(input, from, output, to, right, end, length, before, unit, mode,
                          constant_bits);
             }
@@ -190,16 +220,23 @@ enum element { FLOAT, HALF, INT, UCHAR };
 #define WRITE_FLOAT(value, i) ((global float *)output)[i] = value
 #define WRITE_HALF(value, i) vstore_half(value, i, (global half *)output)
 #define WRITE_INT(value, i) ((global int *)output)[i] = to_int(value)
-#define WRITE_UCHAR(value, i) ((global uchar *)output)[i] = (uchar)clamp(to_int(value), 0, 255)
+#define WRITE_UCHAR(value, i) ((global uchar *)output)[i] = to_uchar(value)
 #define CONVERT(FROM, TO)                                                                          \
     case FROM * 4 + TO:                                                                            \
         for (int i = start; i < end; i++) WRITE_##TO(READ_##FROM(i), i);                           \
         break;
 
-/* Towards zero; what no int holds becomes the nearest one, and NaN 0. */
+/* Towards zero; what no int holds becomes the nearest one, and NaN 0. PoCL calls a function for each
+   clamp, and none for comparisons. */
 static int to_int(float value) {
-    const int held = (int)clamp(value, -2147483648.0f, 2147483520.0f);
-    return value >= 2147483648.0f ? INT_MAX : value == value ? held : 0;
+    const float held = value > -2147483648.0f ? value : -2147483648.0f;
+    const int low = (int)(held < 2147483520.0f ? held : 2147483520.0f);
+    return value >= 2147483648.0f ? INT_MAX : value == value ? low : 0;
+}
+
+static uchar to_uchar(float value) {
+    const float held = value > 0.0f ? value : 0.0f;
+    return (uchar)(int)(held < 255.0f ? held : 255.0f);
 }
 
 /* Each element converted from one type to another one. */

@@ -32,10 +32,9 @@ OUTER_AXES = 5
 
 _CPU_RUN = 1024  # elements that one work-item copies: its start costs as much as some tens
 _RUN = 4  # neighbouring work-items share a memory transaction
-_TILE = 32, 8  # the work-group of turn_tiles
-_TILED_AXES = 4
-_WORTH_TILES = 16  # the shorter side of what is turned: tiles would be mostly empty below
-_MOST_TILES = 1024
+_TURN_AXES = 4  # as in layout.cl
+_BLOCK = 4  # as in layout.cl
+_TILE = 8  # as in layout.cl: the side of a tile in blocks
 
 
 @dataclass(frozen=True)
@@ -176,27 +175,27 @@ def _turned_axis(axes: list[Axis]) -> int | None:
         lengths *= axis.length
     turned = axes.index(by_stride[0])
     sides = axes[turned].length, axes[-1].length
-    if turned == len(axes) - 1 or min(sides) < _WORTH_TILES or len(axes) > _TILED_AXES + 2:
+    if turned == len(axes) - 1 or min(sides) < _BLOCK or len(axes) > _TURN_AXES + 2:
         return None
     return turned
 
 
 def _turn(runtime: Runtime, x: Tensor, output: Tensor, axes: list[Axis], turned: int) -> None:
     to_strides = [axis.stride for axis in contiguous([axis.length for axis in axes])]
-    others = [index for index in range(len(axes) - 1) if index != turned]
-    empty = [0] * (_TILED_AXES - len(others))
+    others = [i for i in range(len(axes) - 1) if i != turned]
+    empty = [0] * (_TURN_AXES - len(others))
     rows, columns = axes[turned].length, axes[-1].length
-    width, height = _TILE
-    tiles = -(-rows // width) * -(-columns // width)
-    tiles *= math.prod(axes[index].length for index in others)
-    runtime.launch_groups(
-        ("layout", "turn_tiles"),
-        ((min(tiles, _MOST_TILES) * width, height), _TILE),
+    edge = _BLOCK * _TILE
+    tiles = math.prod([-(-rows // edge), -(-columns // edge), *(axes[i].length for i in others)])
+    side = _TILE if on_cpu(runtime) else 1
+    runtime.launch(
+        ("layout", "turn"),
+        tiles * (_TILE // side) ** 2,
         (x, output),
         (
-            *(tiles, rows, columns, axes[-1].stride, to_strides[turned], len(others)),
-            *(*(axes[index].length for index in others), *empty),
-            *(*(axes[index].stride for index in others), *empty),
-            *(*(to_strides[index] for index in others), *empty),
+            *(side, rows, columns, axes[-1].stride, to_strides[turned], len(others)),
+            *(*(axes[i].length for i in others), *empty),
+            *(*(axes[i].stride for i in others), *empty),
+            *(*(to_strides[i] for i in others), *empty),
         ),
     )

@@ -175,14 +175,13 @@ class Runtime:
             integers: the arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
-        ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
-        arguments = [
-            *(None if tensor is None else tensor.buffer for tensor in tensors),
-            *map(np.int32, integers),
-            *map(np.float32, floats),
-        ]
-        for index, argument in enumerate(arguments):
-            ready.set_arg(index, argument)
+        ready = self._kernels.get(kernel)
+        if ready is None:
+            ready = self._kernels[kernel] = self._make_kernel(*kernel)
+            types = [*[None] * len(tensors), *[np.int32] * len(integers), *[np.float32] * len(floats)]
+            ready.set_arg_types(types)  # else every number costs microseconds in which types are tried
+        buffers = [None if tensor is None else tensor.buffer for tensor in tensors]
+        ready.set_args(*buffers, *integers, *floats)
         cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
 
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
@@ -192,9 +191,7 @@ class Runtime:
             options = build_options(specification, variant)
             source = specification.read_source()
             self._built[program] = self._cache.build(self._context, source, options=options)
-        made = cl.Kernel(self._built[program], kernel)
-        self._kernels[program, kernel] = made
-        return made
+        return cl.Kernel(self._built[program], kernel)
 
 
 def _check_size(operator: str, shape: tuple[int, ...]) -> None:
