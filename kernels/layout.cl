@@ -36,6 +36,15 @@ static void pick_run(global const bits *restrict from, int step, global bits *re
     for (int i = 0; i < count; i++) to[i] = from[i * distance];
 }
 
+static int hold(int index, int most) {
+    return index < 0 ? 0 : index < most ? index : most;
+}
+
+static void look_up(global const bits *restrict from, global const int *restrict indices, int most,
+                    int stride, global bits *restrict to, int count) {
+    for (int i = 0; i < count; i++) to[i] = from[hold(indices[i], most) * stride];
+}
+
 static void find_row(int row, int axes, const int *lengths, int *index) {
     for (int axis = 0; axis < axes; axis++) {
         index[axis] = row % lengths[axis];
@@ -66,11 +75,15 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
         for (int row = first; row < end;) {
             const int together = min(end - row, length0 - index[0]);
             global bits *to = output + row * length + start;
-            for (int i = index[0]; i < index[0] + together; i++, to += length) {
-                const int nearest = indices ? clamp(indices[i], 0, most) : i;
-                global const bits *source = input + from + nearest * stride0;
-                if (step == 1) copy_run(source, to, count);
-                else pick_run(source, step, to, count);
+            if (indices && length == 1) {
+                look_up(input + from, indices + index[0], most, stride0, to, together);
+            } else {
+                for (int i = index[0]; i < index[0] + together; i++, to += length) {
+                    const int nearest = indices ? hold(indices[i], most) : i;
+                    global const bits *source = input + from + nearest * stride0;
+                    if (step == 1) copy_run(source, to, count);
+                    else pick_run(source, step, to, count);
+                }
             }
             row += together;
             index[0] = 0;
@@ -87,17 +100,32 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
 /* The side of the tiles that are turned at once, for the memory's sake, in blocks of 4x4. */
 #define TILE 8
 
+/* GPUs make four accesses of one that may not be aligned. */
+static int is_aligned(global const bits *pointer) {
+    return ((size_t)pointer & (sizeof(bits4) - 1)) == 0;
+}
+
+static bits4 load_bits4(global const bits *from) {
+    if (is_aligned(from)) return *(global const bits4 *)from;
+    return *(global const unaligned_bits4 *)from;
+}
+
+static void store_bits4(bits4 value, global bits *to) {
+    if (is_aligned(to)) *(global bits4 *)to = value;
+    else *(global unaligned_bits4 *)to = value;
+}
+
 static void turn_block(global const bits *input, int input_stride, global bits *output,
                        int output_stride, int rows, int columns) {
     if (rows >= 4 && columns >= 4) {
-        const bits4 a = *(global const unaligned_bits4 *)input;
-        const bits4 b = *(global const unaligned_bits4 *)(input + input_stride);
-        const bits4 c = *(global const unaligned_bits4 *)(input + 2 * input_stride);
-        const bits4 d = *(global const unaligned_bits4 *)(input + 3 * input_stride);
-        *(global unaligned_bits4 *)output = (bits4)(a.x, b.x, c.x, d.x);
-        *(global unaligned_bits4 *)(output + output_stride) = (bits4)(a.y, b.y, c.y, d.y);
-        *(global unaligned_bits4 *)(output + 2 * output_stride) = (bits4)(a.z, b.z, c.z, d.z);
-        *(global unaligned_bits4 *)(output + 3 * output_stride) = (bits4)(a.w, b.w, c.w, d.w);
+        const bits4 a = load_bits4(input);
+        const bits4 b = load_bits4(input + input_stride);
+        const bits4 c = load_bits4(input + 2 * input_stride);
+        const bits4 d = load_bits4(input + 3 * input_stride);
+        store_bits4((bits4)(a.x, b.x, c.x, d.x), output);
+        store_bits4((bits4)(a.y, b.y, c.y, d.y), output + output_stride);
+        store_bits4((bits4)(a.z, b.z, c.z, d.z), output + 2 * output_stride);
+        store_bits4((bits4)(a.w, b.w, c.w, d.w), output + 3 * output_stride);
         return;
     }
     for (int row = 0; row < min(rows, 4); row++)
@@ -131,8 +159,8 @@ kernel void turn(global const bits *input, global bits *output, int work_items, 
         }
         const int last_column = min(columns, first_column + side * 4);
         const int last_row = min(rows, first_row + side * 4);
-        for (int column = first_column; column < last_column; column += 4)
-            for (int row = first_row; row < last_row; row += 4)
+        for (int row = first_row; row < last_row; row += 4)
+            for (int column = first_column; column < last_column; column += 4)
                 turn_block(input + from + column * input_stride + row, input_stride,
                            output + to + row * output_stride + column, output_stride,
                            last_row - row, last_column - column);
@@ -156,8 +184,9 @@ static void pad_edge(global const bits *input, int from, global bits *output, in
         for (int i = start; i < end; i++) output[to + i] = constant_bits;
     } else {
         for (int i = start; i < end; i++) {
-            const int source = find_source(i / unit - before / unit, length / unit, mode);
-            output[to + i] = input[from + source * unit + i % unit];
+            const int index = unit == 1 ? i - before : i / unit - before / unit;
+            const int source = find_source(index, unit == 1 ? length : length / unit, mode);
+            output[to + i] = input[from + source * unit + (unit == 1 ? 0 : i % unit)];
         }
     }
 }

@@ -31,6 +31,18 @@ static float4 cubic_weights(float t, float a, int first, int length, int exclude
     return weights;
 }
 
+static float4 pick(global const DATA_TYPE *row, int column, int channels, int channel) {
+    return load_block(row, column * channels + channel, channels - channel);
+}
+
+static float4 mix_columns(global const DATA_TYPE *row, int4 columns, float4 weights, int channels,
+                          int channel) {
+    return pick(row, columns.x, channels, channel) * weights.x +
+           pick(row, columns.y, channels, channel) * weights.y +
+           pick(row, columns.z, channels, channel) * weights.z +
+           pick(row, columns.w, channels, channel) * weights.w;
+}
+
 /* One work-item at a time makes a run of blocks of channels in one row of the output. */
 kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items, int run,
                    int height, int width, int channels, int output_height, int output_width,
@@ -39,59 +51,56 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
     const int blocks = (channels + BLOCK - 1) / BLOCK;
     const int row_blocks = output_width * blocks;
     const int runs = (row_blocks + run - 1) / run;
+    const int row_length = width * channels;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int row = item / runs;
         const int start = item % runs * run;
         const int end = min(start + run, row_blocks);
+        global const DATA_TYPE *image = input + row / output_height * height * row_length;
         const int y = row % output_height;
-        const int image = row / output_height * height;
         const float at_y = locate(y, scale_y, half_pixels);
         const int floor_y = (int)floor(at_y);
-        const int nearest_y = find_nearest(y, scale_y, half_pixels, round_up, height);
-        const int y0 = clamp(floor_y, 0, height - 1), y1 = clamp(floor_y + 1, 0, height - 1);
+        const int4 rows = clamp(floor_y + (int4)(-1, 0, 1, 2), 0, height - 1) * row_length;
         const float4 weights_y =
             cubic_weights(at_y - floor_y, coefficient, floor_y - 1, height, exclude_outside);
+        const int nearest_y = find_nearest(y, scale_y, half_pixels, round_up, height);
         int x = start / blocks;
         int channel = start % blocks * BLOCK;
-        for (int i = start; i < end; i++) {
-            const int count = min(BLOCK, channels - channel);
-            const float at_x = locate(x, scale_x, half_pixels);
-            const int floor_x = (int)floor(at_x);
-            float4 value = 0.0f;
+        for (int i = start; i < end; x++, channel = 0) {
+            global DATA_TYPE *to = output + (row * output_width + x) * channels;
+            const int last = min(channels, channel + (end - i) * BLOCK);
+            i += blocks - channel / BLOCK;
             if (method == NEAREST) {
                 const int from_x = find_nearest(x, scale_x, half_pixels, round_up, width);
-                const int from = (image + nearest_y) * width + from_x;
-                value = load_block(input, from * channels + channel, count);
-            } else if (method == BILINEAR) {
-                const int x0 = clamp(floor_x, 0, width - 1), x1 = clamp(floor_x + 1, 0, width - 1);
-                const int upper = (image + y0) * width, lower = (image + y1) * width;
-                const float t = at_x - floor_x;
-                value = mix(mix(load_block(input, (upper + x0) * channels + channel, count),
-                                load_block(input, (upper + x1) * channels + channel, count), t),
-                            mix(load_block(input, (lower + x0) * channels + channel, count),
-                                load_block(input, (lower + x1) * channels + channel, count), t),
-                            at_y - floor_y);
-            } else {
-                const float4 weights_x =
-                    cubic_weights(at_x - floor_x, coefficient, floor_x - 1, width, exclude_outside);
-                const float columns[4] = {weights_x.x, weights_x.y, weights_x.z, weights_x.w};
-                const float rows[4] = {weights_y.x, weights_y.y, weights_y.z, weights_y.w};
-                for (int ky = 0; ky < 4; ky++) {
-                    const int from_y = image + clamp(floor_y - 1 + ky, 0, height - 1);
-                    float4 sum = 0.0f;
-                    for (int kx = 0; kx < 4; kx++) {
-                        const int from_x = clamp(floor_x - 1 + kx, 0, width - 1);
-                        const int from = (from_y * width + from_x) * channels + channel;
-                        sum += load_block(input, from, count) * columns[kx];
-                    }
-                    value += sum * rows[ky];
-                }
+                global const DATA_TYPE *from = image + nearest_y * row_length;
+                for (; channel < last; channel += BLOCK)
+                    store_block(pick(from, from_x, channels, channel), to, channel,
+                                channels - channel);
+                continue;
             }
-            store_block(value, output, (row * output_width + x) * channels + channel, count);
-            channel += BLOCK;
-            if (channel >= channels) {
-                channel = 0;
-                x++;
+            const float at_x = locate(x, scale_x, half_pixels);
+            const int floor_x = (int)floor(at_x);
+            const float t = at_x - floor_x, s = at_y - floor_y;
+            const int4 columns = clamp(floor_x + (int4)(-1, 0, 1, 2), 0, width - 1);
+            if (method == BILINEAR) {
+                for (; channel < last; channel += BLOCK) {
+                    const float4 upper = pick(image + rows.y, columns.y, channels, channel) * (1 - t) +
+                                         pick(image + rows.y, columns.z, channels, channel) * t;
+                    const float4 lower = pick(image + rows.z, columns.y, channels, channel) * (1 - t) +
+                                         pick(image + rows.z, columns.z, channels, channel) * t;
+                    store_block(upper * (1 - s) + lower * s, to, channel, channels - channel);
+                }
+                continue;
+            }
+            const float4 weights_x =
+                cubic_weights(t, coefficient, floor_x - 1, width, exclude_outside);
+            for (; channel < last; channel += BLOCK) {
+                const float4 value =
+                    mix_columns(image + rows.x, columns, weights_x, channels, channel) * weights_y.x +
+                    mix_columns(image + rows.y, columns, weights_x, channels, channel) * weights_y.y +
+                    mix_columns(image + rows.z, columns, weights_x, channels, channel) * weights_y.z +
+                    mix_columns(image + rows.w, columns, weights_x, channels, channel) * weights_y.w;
+                store_block(value, to, channel, channels - channel);
             }
         }
     }
