@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES"]
 
+
 def _noise(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], tuple[Array, ...]]:
     def prepare(rng: np.random.Generator) -> tuple[Array, ...]:
         return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
@@ -27,7 +28,7 @@ def _noise(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], tuple[Ar
 def _look_up(axis: int) -> Case:
     def prepare(rng: np.random.Generator) -> tuple[Array, ...]:
         x = rng.normal(size=(4096, 128)).astype(np.float32)
-        return x, rng.integers(0, x.shape[axis], x.shape[axis]).astype(np.int32)
+        return x, rng.integers(0, x.shape[axis], x.shape[axis], np.int32)
 
     return Case(
         f"gather, axis {axis}",
@@ -87,12 +88,15 @@ def _batch_to_space(x: Array) -> Array:
 
 def _channel_shuffle(x: Array) -> Array:
     split = x.reshape(*x.shape[:3], 4, -1)
-    return np.ascontiguousarray(split.swapaxes(3, 4)).reshape(x.shape)
+    made: Array = np.ascontiguousarray(split.swapaxes(3, 4)).reshape(x.shape)
+    return made
 
 
 def _patches(x: Array) -> Array:
-    seen = sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].transpose(0, 1, 2, 4, 5, 3)
-    return np.ascontiguousarray(seen).reshape(*seen.shape[:3], -1)
+    seen = sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2]
+    patches = np.ascontiguousarray(seen.transpose(0, 1, 2, 4, 5, 3))
+    made: Array = patches.reshape(*patches.shape[:3], -1)
+    return made
 
 
 def _places(length: int, wanted: int) -> Array:
@@ -255,7 +259,9 @@ CASES = [
     Case(
         "cast to float16 and back",
         _noise((1024, 1024)),
-        lambda runtime, x: operators.cast(runtime, operators.cast(runtime, x, "float16"), "float32"),
+        lambda runtime, x: operators.cast(
+            runtime, operators.cast(runtime, x, "float16"), "float32"
+        ),
         lambda x: x.astype(np.float16).astype(np.float32),
     ),
     Case(

@@ -18,7 +18,7 @@ typedef JOIN(BITS4_, DATA_TYPE) unaligned_bits4 __attribute__((aligned(sizeof(bi
 typedef JOIN(BITS16_, DATA_TYPE) unaligned_bits16 __attribute__((aligned(sizeof(bits))));
 
 /* The axes before the last one, the nearest to it first. */
-#define OUTER_AXES 5
+#define OUTER_AXES 7
 
 static void copy_run(global const bits *restrict from, global bits *restrict to, int count) {
     int i = 0;
@@ -58,10 +58,11 @@ static void find_row(int row, int axes, const int *lengths, int *index) {
 kernel void strided_copy(global const bits *input, global const int *indices, global bits *output,
                          int work_items, int run, int chunk, int rows, int length, int step,
                          int base, int most, int axes, int length0, int length1, int length2,
-                         int length3, int length4, int stride0, int stride1, int stride2,
-                         int stride3, int stride4) {
-    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4};
-    const int strides[OUTER_AXES] = {stride0, stride1, stride2, stride3, stride4};
+                         int length3, int length4, int length5, int length6, int stride0,
+                         int stride1, int stride2, int stride3, int stride4, int stride5,
+                         int stride6) {
+    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4, length5, length6};
+    const int strides[OUTER_AXES] = {stride0, stride1, stride2, stride3, stride4, stride5, stride6};
     const int runs = (length + run - 1) / run;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int start = item % runs * run;
@@ -195,14 +196,13 @@ static void pad_edge(global const bits *input, int from, global bits *output, in
    are reflected `unit` at a time. The axes before the last one are padded in the same way. */
 kernel void pad(global const bits *input, global bits *output, int work_items, int run, int chunk,
                 int rows, int output_length, int length, int before, int unit, int mode,
-                int constant_bits, int axes, int output_length0, int output_length1,
-                int output_length2, int output_length3, int output_length4, int length0,
-                int length1, int length2, int length3, int length4, int before0, int before1,
-                int before2, int before3, int before4) {
-    const int output_lengths[OUTER_AXES] = {output_length0, output_length1, output_length2,
-                                            output_length3, output_length4};
-    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4};
-    const int befores[OUTER_AXES] = {before0, before1, before2, before3, before4};
+                int constant_bits, int axes, int output0, int output1, int output2, int output3,
+                int output4, int output5, int output6, int length0, int length1, int length2,
+                int length3, int length4, int length5, int length6, int before0, int before1,
+                int before2, int before3, int before4, int before5, int before6) {
+    const int outputs[OUTER_AXES] = {output0, output1, output2, output3, output4, output5, output6};
+    const int lengths[OUTER_AXES] = {length0, length1, length2, length3, length4, length5, length6};
+    const int befores[OUTER_AXES] = {before0, before1, before2, before3, before4, before5, before6};
     const int runs = (output_length + run - 1) / run;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int start = item % runs * run;
@@ -212,7 +212,7 @@ kernel void pad(global const bits *input, global bits *output, int work_items, i
         const int first = item / runs * chunk;
         const int last = min(first + chunk, rows);
         int index[OUTER_AXES];
-        find_row(first, axes, output_lengths, index);
+        find_row(first, axes, outputs, index);
         for (int row = first; row < last; row++) {
             const int to = row * output_length;
             int from = 0, stride = length, outside = 0;
@@ -233,7 +233,7 @@ kernel void pad(global const bits *input, global bits *output, int work_items, i
                          constant_bits);
             }
             for (int axis = 0; axis < axes; axis++) {
-                if (++index[axis] < output_lengths[axis]) break;
+                if (++index[axis] < outputs[axis]) break;
                 index[axis] = 0;
             }
         }

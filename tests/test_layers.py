@@ -52,7 +52,9 @@ FLOORS = {
     "kernels and install time": """
         manifest library
         operators.tensor operators.checks operators.convolutions operators.elementwise
-        operators.image operators.layout operators.pooling operators
+        operators.image operators.layout operators.pooling
+        operators.copying operators.slicing operators.padding operators.rearranging
+        operators.casting operators.resizing operators
         warm_report _progress _warm_worker warm
     """,
     "the command": """

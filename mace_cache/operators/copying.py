@@ -27,7 +27,7 @@ __all__ = [
     "strided_copy",
 ]
 
-OUTER_AXES = 5
+OUTER_AXES = 7
 """How many axes kernels have beside the last one, as in layout.cl."""
 
 _CPU_RUN = 1024  # elements that one work-item copies: its start costs as much as some tens
@@ -78,8 +78,8 @@ def strided_copy(
         A tensor of that shape.
 
     Raises:
-        ShapeError: the type is another one, or there are more than six axes of which no two can be
-            gone through as one.
+        ShapeError: the type is another one, or there are more than eight axes of which no two can
+            be gone through as one.
     """
     check_type(operator, runtime, x)
     output = runtime.empty(shape)
@@ -90,7 +90,9 @@ def strided_copy(
     if not outer and last.stride == 1:
         item = x.data_type.itemsize
         size = last.length * item
-        cl.enqueue_copy(runtime.queue, output.buffer, x.buffer, src_offset=base * item, byte_count=size)
+        cl.enqueue_copy(
+            runtime.queue, output.buffer, x.buffer, src_offset=base * item, byte_count=size
+        )
         return output
     turned = _turned_axis(merged)
     if base == 0 and turned is not None:
@@ -112,13 +114,13 @@ def launch_copy(
     """Enqueue ``strided_copy``; *most* is the last index of the axis that indices are for."""
     rows = math.prod(axis.length for axis in outer)
     run, chunk, work_items = shares(runtime, rows, last.length)
-    nearest_first = outer[::-1]
+    nearest_first = outer[::-1] or [Axis(1, 0)]
     runtime.launch(
         ("layout", "strided_copy"),
         work_items,
         tensors,
         (
-            *(run, chunk, rows, last.length, last.stride, base, most, len(outer)),
+            *(run, chunk, rows, last.length, last.stride, base, most, len(nearest_first)),
             *filled_up([axis.length for axis in nearest_first], 1),
             *filled_up([axis.stride for axis in nearest_first], 0),
         ),

@@ -60,7 +60,7 @@ def pad(
 
     Raises:
         ShapeError: another mode, not two numbers an axis, a negative one, more than there is to
-            reflect, or more than six axes that can't be padded as one.
+            reflect, or more than eight axes that can't be padded as one.
     """
     operator = "pad"
     check_type(operator, runtime, x)
@@ -73,7 +73,9 @@ def pad(
         raise ShapeError(operator, "paddings of 0 or more", widths)
     most = {"constant": math.inf, "reflect": -1, "symmetric": 0}[mode]
     if any(max(sides) > length + most for sides, length in zip(widths, x.shape, strict=True)):
-        raise ShapeError(operator, f"paddings that {x} has enough elements to {mode} for", widths)
+        raise ShapeError(
+            operator, f"no more padding of mode {mode} than {x} has elements for", widths
+        )
     axes = [_Padded(length, *sides) for length, sides in zip(x.shape, widths, strict=True)]
     output = runtime.empty([axis.output for axis in axes])
     *outer, last = _merge(axes, mode)

@@ -40,7 +40,7 @@ def transpose(runtime: Runtime, x: Tensor, permutation: Sequence[int]) -> Tensor
         The tensor with its axes in that order.
 
     Raises:
-        ShapeError: not a permutation of the axes, or more than six axes change places.
+        ShapeError: not a permutation of the axes, or more than eight axes change places.
     """
     if not x.shape or sorted(permutation) != list(range(len(x.shape))):
         raise ShapeError("transpose", f"a permutation of the axes of {x}", tuple(permutation))
@@ -68,7 +68,7 @@ def space_to_depth(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
     rows, columns = height // block, width // block
     split = (batch, rows, block, columns, block, channels)
     shape = (batch, rows, columns, block * block * channels)
-    return _permute("space_to_depth", runtime, x, split, (0, 1, 3, 2, 4, 5), shape)
+    return _permute("space_to_depth", runtime, x, split, (0, 1, 3, 2, 4, 5), shape=shape)
 
 
 def depth_to_space(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
@@ -93,7 +93,7 @@ def depth_to_space(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
     left = channels // (block * block)
     split = (batch, height, width, block, block, left)
     shape = (batch, height * block, width * block, left)
-    return _permute("depth_to_space", runtime, x, split, (0, 1, 3, 2, 4, 5), shape)
+    return _permute("depth_to_space", runtime, x, split, (0, 1, 3, 2, 4, 5), shape=shape)
 
 
 def space_to_batch(
@@ -125,7 +125,7 @@ def space_to_batch(
     rows, columns = height // down, width // across
     split = (batch, rows, down, columns, across, channels)
     shape = (down * across * batch, rows, columns, channels)
-    return _permute("space_to_batch", runtime, x, split, (2, 4, 0, 1, 3, 5), shape)
+    return _permute("space_to_batch", runtime, x, split, (2, 4, 0, 1, 3, 5), shape=shape)
 
 
 def batch_to_space(
@@ -153,7 +153,7 @@ def batch_to_space(
     batch, height, width = images // (down * across), rows * down, columns * across
     split = (down, across, batch, rows, columns, channels)
     shape = (batch, height, width, channels)
-    made = _permute("batch_to_space", runtime, x, split, (2, 3, 0, 4, 1, 5), shape)
+    made = _permute("batch_to_space", runtime, x, split, (2, 3, 0, 4, 1, 5), shape=shape)
     (top, bottom), (left, right) = crops
     if not (top or bottom or left or right):
         return made
@@ -181,7 +181,7 @@ def channel_shuffle(runtime: Runtime, x: Tensor, *, groups: int) -> Tensor:
     if groups < 1 or channels % groups:
         raise ShapeError("channel_shuffle", f"groups that divide {channels} channels", groups)
     split = (batch * height * width, groups, channels // groups)
-    return _permute("channel_shuffle", runtime, x, split, (0, 2, 1), x.shape)
+    return _permute("channel_shuffle", runtime, x, split, (0, 2, 1), shape=x.shape)
 
 
 def extract_image_patches(
@@ -244,6 +244,7 @@ def _permute(
     x: Tensor,
     split: Sequence[int],
     permutation: Sequence[int],
+    *,
     shape: Sequence[int] | None = None,
 ) -> Tensor:
     """Permute *x* as if it had the shape *split*; the result's shape is *shape*, if given."""

@@ -58,9 +58,7 @@ def strided_slice(
     return _take("strided_slice", runtime, x, taken)
 
 
-def crop(
-    runtime: Runtime, x: Tensor, *, top: int, left: int, height: int, width: int
-) -> Tensor:
+def crop(runtime: Runtime, x: Tensor, *, top: int, left: int, height: int, width: int) -> Tensor:
     """Cut a rectangle out of every image of a batch: TensorFlow's ``image.crop_to_bounding_box``.
 
     Args:

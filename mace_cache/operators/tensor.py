@@ -178,8 +178,14 @@ class Runtime:
         ready = self._kernels.get(kernel)
         if ready is None:
             ready = self._kernels[kernel] = self._make_kernel(*kernel)
-            types = [*[None] * len(tensors), *[np.int32] * len(integers), *[np.float32] * len(floats)]
-            ready.set_arg_types(types)  # else every number costs microseconds in which types are tried
+            types = [
+                *[None] * len(tensors),
+                *[np.int32] * len(integers),
+                *[np.float32] * len(floats),
+            ]
+            ready.set_arg_types(
+                types
+            )  # else every number costs microseconds in which types are tried
         buffers = [None if tensor is None else tensor.buffer for tensor in tensors]
         ready.set_args(*buffers, *integers, *floats)
         cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
