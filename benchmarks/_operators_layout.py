@@ -100,7 +100,8 @@ def _patches(x: Array) -> Array:
 
 
 def _places(length: int, wanted: int) -> Array:
-    return np.maximum((np.arange(wanted, dtype=np.float32) + 0.5) * (length / wanted) - 0.5, 0)
+    places: Array = (np.arange(wanted, dtype=np.float32) + 0.5) * (length / wanted) - 0.5
+    return places.clip(0, None)
 
 
 def _nearest(x: Array) -> Array:
