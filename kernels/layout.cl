@@ -20,7 +20,7 @@ typedef JOIN(BITS16_, DATA_TYPE) unaligned_bits16 __attribute__((aligned(sizeof(
 /* The axes before the last one, the nearest to it first. */
 #define OUTER_AXES 7
 
-static void copy_run(global const bits *restrict from, global bits *restrict to, int count) {
+static void copy_run(global const bits *from, global bits *to, int count) {
     int i = 0;
     for (; i + 16 <= count; i += 16)
         *(global unaligned_bits16 *)(to + i) = *(global const unaligned_bits16 *)(from + i);
@@ -30,7 +30,7 @@ static void copy_run(global const bits *restrict from, global bits *restrict to,
     for (; i < count; i++) to[i] = from[i];
 }
 
-static void pick_run(global const bits *restrict from, int step, global bits *restrict to,
+static void pick_run(global const bits *from, int step, global bits *to,
                      int count) {
     const long distance = step;
     for (int i = 0; i < count; i++) to[i] = from[i * distance];
@@ -40,8 +40,8 @@ static int hold(int index, int most) {
     return index < 0 ? 0 : index < most ? index : most;
 }
 
-static void look_up(global const bits *restrict from, global const int *restrict indices, int most,
-                    int stride, global bits *restrict to, int count) {
+static void look_up(global const bits *from, global const int *indices, int most,
+                    int stride, global bits *to, int count) {
     for (int i = 0; i < count; i++) to[i] = from[hold(indices[i], most) * stride];
 }
 
@@ -178,7 +178,7 @@ static int find_source(int index, int length, int mode) {
     return index < 0 ? -index - edge : 2 * length - 2 + edge - index;
 }
 
-/* Elements [start, end) of a padded row, all of them before the row's own elements or after them. */
+/* Elements [start, end) of a padded row, all of them before the row's own or after them. */
 static void pad_edge(global const bits *input, int from, global bits *output, int to, int start,
                      int end, int length, int before, int unit, int mode, bits constant_bits) {
     if (mode == CONSTANT) {
@@ -192,8 +192,8 @@ static void pad_edge(global const bits *input, int from, global bits *output, in
     }
 }
 
-/* The output's rows are the input's, with `before` elements before them and others after them, which
-   are reflected `unit` at a time. The axes before the last one are padded in the same way. */
+/* The output's rows are the input's, with `before` elements before them and others after them,
+   which are reflected `unit` at a time. The axes before the last one are padded alike. */
 kernel void pad(global const bits *input, global bits *output, int work_items, int run, int chunk,
                 int rows, int output_length, int length, int before, int unit, int mode,
                 int constant_bits, int axes, int output0, int output1, int output2, int output3,
@@ -269,7 +269,7 @@ static uchar to_uchar(float value) {
 }
 
 /* Each element converted from one type to another one. */
-kernel void cast(global const uchar *restrict input, global uchar *restrict output, int work_items,
+kernel void cast(global const uchar *input, global uchar *output, int work_items,
                  int run, int size, int from, int to) {
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int start = item * run;

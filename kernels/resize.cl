@@ -31,12 +31,17 @@ static float4 cubic_weights(float t, float a, int first, int length, int exclude
     return weights;
 }
 
+/* Four indices of an axis; those outside repeat the one at the edge. */
+static int4 four_from(int first, int length) {
+    return clamp(first + (int4)(0, 1, 2, 3), (int4)0, (int4)(length - 1));
+}
+
 static float4 pick(global const DATA_TYPE *row, int column, int channels, int channel) {
     return load_block(row, column * channels + channel, channels - channel);
 }
 
-static float4 mix_columns(global const DATA_TYPE *row, int4 columns, float4 weights, int channels,
-                          int channel) {
+static float4 cubic_row(global const DATA_TYPE *row, int4 columns, float4 weights, int channels,
+                        int channel) {
     return pick(row, columns.x, channels, channel) * weights.x +
            pick(row, columns.y, channels, channel) * weights.y +
            pick(row, columns.z, channels, channel) * weights.z +
@@ -60,7 +65,7 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
         const int y = row % output_height;
         const float at_y = locate(y, scale_y, half_pixels);
         const int floor_y = (int)floor(at_y);
-        const int4 rows = clamp(floor_y + (int4)(-1, 0, 1, 2), 0, height - 1) * row_length;
+        const int4 rows = four_from(floor_y - 1, height) * row_length;
         const float4 weights_y =
             cubic_weights(at_y - floor_y, coefficient, floor_y - 1, height, exclude_outside);
         const int nearest_y = find_nearest(y, scale_y, half_pixels, round_up, height);
@@ -80,15 +85,15 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
             }
             const float at_x = locate(x, scale_x, half_pixels);
             const int floor_x = (int)floor(at_x);
-            const float t = at_x - floor_x, s = at_y - floor_y;
-            const int4 columns = clamp(floor_x + (int4)(-1, 0, 1, 2), 0, width - 1);
+            const float t = at_x - floor_x;
+            const int4 columns = four_from(floor_x - 1, width);
             if (method == BILINEAR) {
                 for (; channel < last; channel += BLOCK) {
-                    const float4 upper = pick(image + rows.y, columns.y, channels, channel) * (1 - t) +
-                                         pick(image + rows.y, columns.z, channels, channel) * t;
-                    const float4 lower = pick(image + rows.z, columns.y, channels, channel) * (1 - t) +
-                                         pick(image + rows.z, columns.z, channels, channel) * t;
-                    store_block(upper * (1 - s) + lower * s, to, channel, channels - channel);
+                    const float4 upper = mix(pick(image + rows.y, columns.y, channels, channel),
+                                             pick(image + rows.y, columns.z, channels, channel), t);
+                    const float4 lower = mix(pick(image + rows.z, columns.y, channels, channel),
+                                             pick(image + rows.z, columns.z, channels, channel), t);
+                    store_block(mix(upper, lower, at_y - floor_y), to, channel, channels - channel);
                 }
                 continue;
             }
@@ -96,10 +101,10 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
                 cubic_weights(t, coefficient, floor_x - 1, width, exclude_outside);
             for (; channel < last; channel += BLOCK) {
                 const float4 value =
-                    mix_columns(image + rows.x, columns, weights_x, channels, channel) * weights_y.x +
-                    mix_columns(image + rows.y, columns, weights_x, channels, channel) * weights_y.y +
-                    mix_columns(image + rows.z, columns, weights_x, channels, channel) * weights_y.z +
-                    mix_columns(image + rows.w, columns, weights_x, channels, channel) * weights_y.w;
+                    cubic_row(image + rows.x, columns, weights_x, channels, channel) * weights_y.x +
+                    cubic_row(image + rows.y, columns, weights_x, channels, channel) * weights_y.y +
+                    cubic_row(image + rows.z, columns, weights_x, channels, channel) * weights_y.z +
+                    cubic_row(image + rows.w, columns, weights_x, channels, channel) * weights_y.w;
                 store_block(value, to, channel, channels - channel);
             }
         }
