@@ -1,37 +1,15 @@
 /* Copies that move elements and change none, and conversions between types.
 
-   Elements are copied as bits, so that they arrive exactly. One work-item copies a run of elements
-   along the output's last axis, or, where that is short, the rows of a chunk: many elements in all
-   on a CPU, few where neighbouring work-items share a memory transaction. */
+   One work-item copies a run of elements along the output's last axis, or, where that is short, the
+   rows of a chunk: many elements in all on a CPU, few where neighbouring work-items share a memory
+   transaction. */
 
-#include "common.h"
-
-#define BITS_float uint
-#define BITS_half ushort
-#define BITS4_float uint4
-#define BITS4_half ushort4
-#define BITS16_float uint16
-#define BITS16_half ushort16
-typedef JOIN(BITS_, DATA_TYPE) bits;
-typedef JOIN(BITS4_, DATA_TYPE) bits4;
-typedef JOIN(BITS4_, DATA_TYPE) unaligned_bits4 __attribute__((aligned(sizeof(bits))));
-typedef JOIN(BITS16_, DATA_TYPE) unaligned_bits16 __attribute__((aligned(sizeof(bits))));
+#include "bits.h"
 
 /* The axes before the last one, the nearest to it first. */
 #define OUTER_AXES 7
 
-static void copy_run(global const bits *from, global bits *to, int count) {
-    int i = 0;
-    for (; i + 16 <= count; i += 16)
-        *(global unaligned_bits16 *)(to + i) = *(global const unaligned_bits16 *)(from + i);
-    if ((((size_t)from | (size_t)to) & (sizeof(bits4) - 1)) == 0)
-        for (; i + 4 <= count; i += 4)
-            *(global bits4 *)(to + i) = *(global const bits4 *)(from + i);
-    for (; i < count; i++) to[i] = from[i];
-}
-
-static void pick_run(global const bits *from, int step, global bits *to,
-                     int count) {
+static void pick_run(global const bits *from, int step, global bits *to, int count) {
     const long distance = step;
     for (int i = 0; i < count; i++) to[i] = from[i * distance];
 }
@@ -40,8 +18,8 @@ static int hold(int index, int most) {
     return index < 0 ? 0 : index < most ? index : most;
 }
 
-static void look_up(global const bits *from, global const int *indices, int most,
-                    int stride, global bits *to, int count) {
+static void look_up(global const bits *from, global const int *indices, int most, int stride,
+                    global bits *to, int count) {
     for (int i = 0; i < count; i++) to[i] = from[hold(indices[i], most) * stride];
 }
 
@@ -101,7 +79,6 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
 /* The side of the tiles that are turned at once, for the memory's sake, in blocks of 4x4. */
 #define TILE 8
 
-/* GPUs make four accesses of one that may not be aligned. */
 static int is_aligned(global const bits *pointer) {
     return ((size_t)pointer & (sizeof(bits4) - 1)) == 0;
 }
@@ -255,8 +232,8 @@ enum element { FLOAT, HALF, INT, UCHAR };
         for (int i = start; i < end; i++) WRITE_##TO(READ_##FROM(i), i);                           \
         break;
 
-/* Towards zero; what no int holds becomes the nearest one, and NaN 0. PoCL calls a function for each
-   clamp, and none for comparisons. */
+/* Towards zero; what no int holds becomes the nearest one, and NaN 0. PoCL calls a function for
+   each clamp, and none for comparisons. */
 static int to_int(float value) {
     const float held = value > -2147483648.0f ? value : -2147483648.0f;
     const int low = (int)(held < 2147483520.0f ? held : 2147483520.0f);
@@ -269,8 +246,8 @@ static uchar to_uchar(float value) {
 }
 
 /* Each element converted from one type to another one. */
-kernel void cast(global const uchar *input, global uchar *output, int work_items,
-                 int run, int size, int from, int to) {
+kernel void cast(global const uchar *input, global uchar *output, int work_items, int run, int size,
+                 int from, int to) {
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int start = item * run;
         const int end = min(start + run, size);

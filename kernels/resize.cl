@@ -1,6 +1,6 @@
 /* Resizing of images in NHWC tensors. */
 
-#include "common.h"
+#include "bits.h"
 
 enum method { NEAREST, BILINEAR, BICUBIC };
 
@@ -77,10 +77,9 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
             i += blocks - channel / BLOCK;
             if (method == NEAREST) {
                 const int from_x = find_nearest(x, scale_x, half_pixels, round_up, width);
-                global const DATA_TYPE *from = image + nearest_y * row_length;
-                for (; channel < last; channel += BLOCK)
-                    store_block(pick(from, from_x, channels, channel), to, channel,
-                                channels - channel);
+                const int from = nearest_y * row_length + from_x * channels + channel;
+                copy_run((global const bits *)image + from, (global bits *)to + channel,
+                         last - channel);
                 continue;
             }
             const float at_x = locate(x, scale_x, half_pixels);
