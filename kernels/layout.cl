@@ -9,9 +9,25 @@
 /* The axes before the last one, the nearest to it first. */
 #define OUTER_AXES 7
 
+static int is_aligned(global const bits *pointer) {
+    return ((size_t)pointer & (sizeof(bits4) - 1)) == 0;
+}
+
+static bits4 load_bits4(global const bits *from) {
+    if (is_aligned(from)) return *(global const bits4 *)from;
+    return *(global const unaligned_bits4 *)from;
+}
+
+static void store_bits4(bits4 value, global bits *to) {
+    if (is_aligned(to)) *(global bits4 *)to = value;
+    else *(global unaligned_bits4 *)to = value;
+}
+
 static void pick_run(global const bits *from, int step, global bits *to, int count) {
-    const long distance = step;
-    for (int i = 0; i < count; i++) to[i] = from[i * distance];
+    int i = 0;
+    for (; i + 4 <= count; i += 4, from += 4 * (long)step)
+        store_bits4((bits4)(from[0], from[step], from[2 * step], from[3 * step]), to + i);
+    for (; i < count; i++, from += step) to[i] = from[0];
 }
 
 static int hold(int index, int most) {
@@ -78,20 +94,6 @@ kernel void strided_copy(global const bits *input, global const int *indices, gl
 
 /* The side of the tiles that are turned at once, for the memory's sake, in blocks of 4x4. */
 #define TILE 8
-
-static int is_aligned(global const bits *pointer) {
-    return ((size_t)pointer & (sizeof(bits4) - 1)) == 0;
-}
-
-static bits4 load_bits4(global const bits *from) {
-    if (is_aligned(from)) return *(global const bits4 *)from;
-    return *(global const unaligned_bits4 *)from;
-}
-
-static void store_bits4(bits4 value, global bits *to) {
-    if (is_aligned(to)) *(global bits4 *)to = value;
-    else *(global unaligned_bits4 *)to = value;
-}
 
 static void turn_block(global const bits *input, int input_stride, global bits *output,
                        int output_stride, int rows, int columns) {
