@@ -53,7 +53,7 @@ def pad(
         x: any shape of one axis or more.
         paddings: for each axis, how many elements come before it and after it.
         mode: ``constant``, ``reflect`` (the edge isn't repeated) or ``symmetric`` (it is).
-        value: the constant.
+        value: the constant; infinite if it is too large for the data type.
 
     Returns:
         The shape of *x*, and along each axis its two paddings more.
@@ -83,7 +83,8 @@ def pad(
         raise ShapeError(operator, f"{OUTER_AXES + 1} axes or fewer", x)
     rows = math.prod(axis.output for axis in outer)
     run, chunk, work_items = shares(runtime, rows, last.output)
-    constant = np.array(value, runtime.data_type).view(f"i{runtime.data_type.itemsize}")
+    with np.errstate(over="ignore"):
+        constant = np.array(value, runtime.data_type).view(f"i{runtime.data_type.itemsize}")
     nearest_first = outer[::-1]
     runtime.launch(
         ("layout", "pad"),

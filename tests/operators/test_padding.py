@@ -76,6 +76,12 @@ def test_any_value_is_put_there(bench: Bench, value: float) -> None:
     assert np.signbit(result).tolist() == [np.signbit(value), False, np.signbit(value)]
 
 
+def test_what_a_half_cannot_hold_is_infinite(half_bench: Bench) -> None:
+    """As numpy converts it."""
+    made = pad(half_bench.runtime, half_bench.runtime.to_device(np.ones(1)), [(0, 1)], value=1e6)
+    assert half_bench.runtime.to_host(made).tolist() == [1.0, np.inf]
+
+
 @pytest.mark.parametrize(
     ("shape", "amounts", "mode", "named"),
     [
