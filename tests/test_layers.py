@@ -53,7 +53,9 @@ FLOORS = {
         manifest library _trials local_sizes
         operators.tensor operators.checks operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling
-        operators.product operators.matrix operators.winograd operators
+        operators.product operators.matrix operators.winograd
+        operators.copying operators.slicing operators.padding operators.rearranging
+        operators.casting operators.resizing operators
         warm_report _progress _warm_worker warm tune
     """,
     "the command": """

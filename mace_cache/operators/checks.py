@@ -10,7 +10,14 @@ from mace_cache.operators.tensor import Tensor
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
 
-__all__ = ["activation_arguments", "blocks", "check_features", "check_type", "window"]
+__all__ = [
+    "activation_arguments",
+    "blocks",
+    "check_axis",
+    "check_features",
+    "check_type",
+    "window",
+]
 
 _ACTIVATIONS = {  # as in common.h
     "none": 0,
@@ -91,3 +98,11 @@ def window(length: int, size: int, stride: int, padding: str) -> tuple[int, int]
         return (length - size) // stride + 1, 0
     count = -(-length // stride)
     return count, max((count - 1) * stride + size - length, 0) // 2
+
+
+def check_axis(operator: str, x: Tensor, axis: int) -> int:
+    """Give an axis counted from the first one, or raise ShapeError if *x* doesn't have it."""
+    axes = len(x.shape)
+    if not -axes <= axis < axes:
+        raise ShapeError(operator, f"a tensor with an axis {axis}", x)
+    return axis % axes

@@ -195,14 +195,14 @@ class Runtime:
         floats: Sequence[float],
     ) -> cl.Kernel:
         """Give a kernel with its arguments."""
-        ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
-        arguments = [
-            *(None if tensor is None else tensor.buffer for tensor in tensors),
-            *map(np.int32, integers),
-            *map(np.float32, floats),
-        ]
-        for index, argument in enumerate(arguments):
-            ready.set_arg(index, argument)
+        ready = self._kernels.get(kernel)
+        if ready is None:
+            ready = self._kernels[kernel] = self._make_kernel(*kernel)
+            # Else pyopencl tries types, which takes microseconds a number.
+            kinds = [None] * len(tensors), [np.int32] * len(integers), [np.float32] * len(floats)
+            ready.set_arg_types([kind for group in kinds for kind in group])
+        buffers = [None if tensor is None else tensor.buffer for tensor in tensors]
+        ready.set_args(*buffers, *integers, *floats)
         return ready
 
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
@@ -215,9 +215,7 @@ class Runtime:
             keeper = self._cache if isinstance(self._cache, ProgramCache) else None
             self._local_sizes[program] = LocalSizes(self.queue, built, keeper, tune=self._tune)
             self._built[program] = built
-        made = cl.Kernel(self._built[program], kernel)
-        self._kernels[program, kernel] = made
-        return made
+        return cl.Kernel(self._built[program], kernel)
 
 
 def _check_size(operator: str, shape: tuple[int, ...]) -> None:
