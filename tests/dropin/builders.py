@@ -95,12 +95,17 @@ def _find_heirs(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
         for path in paths_in(tree)
         if isinstance(path[-1], ast.ClassDef)
     ]
+    inherits = [
+        (ast.unparse(base).partition("[")[0].rpartition(".")[2], one.name)
+        for one in classes
+        for base in one.bases
+    ]
     heirs = {one.name: {one.name} for one in classes}
-    for _generation in classes:
-        for one in classes:
-            for base in one.bases:
-                name = ast.unparse(base).partition("[")[0].rpartition(".")[2]
-                heirs.get(name, set()).update(heirs[one.name])
+    while more := [
+        (base, name) for base, name in inherits if base in heirs and not heirs[name] <= heirs[base]
+    ]:
+        for base, name in more:
+            heirs[base] |= heirs[name]
     return heirs
 
 

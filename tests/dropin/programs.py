@@ -70,6 +70,7 @@ BY_VARIABLE = {
     "tools:first_arg_dependent_memoize.wrapper",
 }
 RANKS = 8
+_STARTS = 4
 OF_EVERY_RANK = ("putting", "philox", "elementwise_kernel", "sort_in_a_network")
 _LINE = re.compile(r"^mace-cache: (\w+) [\d.]+ ms (\S+): ", re.MULTILINE)
 
@@ -113,9 +114,6 @@ def run(rounds):
 before = run(200)
 print(wrong, run(int(sys.argv[1])) - before)
 """
-
-
-_STARTS = 4
 
 
 def environment(tmp_path: Path, own: str, **changes: str) -> dict[str, str]:
