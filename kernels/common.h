@@ -23,7 +23,18 @@
 /* Channels are worked on in blocks of 4; the last block of a pixel may be short. */
 #define BLOCK 4
 
-enum activation { NONE, RELU, RELU6, PRELU, SIGMOID };
+enum activation {
+    NONE,
+    RELU,
+    RELU6,
+    PRELU,
+    SIGMOID,
+    TANH,
+    LEAKY_RELU,
+    ELU,
+    HARD_SIGMOID,
+    HARD_SWISH
+};
 
 static float4 load_block(global const DATA_TYPE *pointer, int index, int count) {
     if (count >= BLOCK) return LOAD4(pointer, index);
@@ -44,14 +55,20 @@ static void store_block(float4 value, global DATA_TYPE *pointer, int index, int 
     if (count > 2) STORE(value.z, pointer, index + 2);
 }
 
-/* Slopes of PRELU are one a channel, and read for no other activation. */
-static float4 activate(float4 value, int activation, global const DATA_TYPE *slopes, int channel,
-                       int count) {
+/* Slopes of PRELU are one a channel, and read for no other activation. The coefficient is the slope
+   of LEAKY_RELU below 0, and the limit (negated) of ELU. */
+static float4 activate(float4 value, int activation, float coefficient,
+                       global const DATA_TYPE *slopes, int channel, int count) {
     switch (activation) {
     case RELU: return fmax(value, 0.0f);
     case RELU6: return clamp(value, 0.0f, 6.0f);
     case PRELU: return fmax(value, 0.0f) + fmin(value, 0.0f) * load_block(slopes, channel, count);
     case SIGMOID: return 1.0f / (1.0f + exp(-value));
+    case TANH: return tanh(value);
+    case LEAKY_RELU: return fmax(value, 0.0f) + fmin(value, 0.0f) * coefficient;
+    case ELU: return fmax(value, 0.0f) + expm1(fmin(value, 0.0f)) * coefficient;
+    case HARD_SIGMOID: return clamp(value / 6.0f + 0.5f, 0.0f, 1.0f);
+    case HARD_SWISH: return value * clamp(value / 6.0f + 0.5f, 0.0f, 1.0f);
     default: return value;
     }
 }

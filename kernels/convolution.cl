@@ -8,7 +8,7 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
                         global DATA_TYPE *output, int work_items, int height, int width,
                         int channels, int output_height, int output_width, int output_channels,
                         int kernel_height, int kernel_width, int stride, int top, int left,
-                        int activation) {
+                        int activation, float coefficient) {
     const int blocks = (output_channels + BLOCK - 1) / BLOCK;
     const int filter_size = kernel_height * kernel_width * channels;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
@@ -47,7 +47,7 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
         }
         float4 sum = (float4)(dot(sum0, 1.0f), dot(sum1, 1.0f), dot(sum2, 1.0f), dot(sum3, 1.0f));
         if (bias) sum += load_block(bias, channel, count);
-        sum = activate(sum, activation, slopes, channel, count);
+        sum = activate(sum, activation, coefficient, slopes, channel, count);
         store_block(sum, output, pixel * output_channels + channel, count);
     }
 }
@@ -59,7 +59,7 @@ kernel void depthwise_convolution(global const DATA_TYPE *input, global const DA
                                   global DATA_TYPE *output, int work_items, int height, int width,
                                   int channels, int output_height, int output_width,
                                   int output_channels, int kernel_height, int kernel_width,
-                                  int stride, int top, int left, int activation) {
+                                  int stride, int top, int left, int activation, float coefficient) {
     const int multiplier = output_channels / channels;
     const int blocks = (output_channels + BLOCK - 1) / BLOCK;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
@@ -87,7 +87,7 @@ kernel void depthwise_convolution(global const DATA_TYPE *input, global const DA
             }
         }
         if (bias) sum += load_block(bias, channel, count);
-        sum = activate(sum, activation, slopes, channel, count);
+        sum = activate(sum, activation, coefficient, slopes, channel, count);
         store_block(sum, output, pixel * output_channels + channel, count);
     }
 }

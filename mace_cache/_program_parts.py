@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 
 from mace_cache._fetching import fetch_il
+from mace_cache._spirv import may_be_specialized
 from mace_cache.opencl import PROGRAM, make_unbuilt
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ __all__ = [
 
 _UNBUILT = "_mace_cache_unbuilt"
 _OPTIONS = "_process_build_options"
-
-# SPIR-V specification, 2.3 and 3: header, instructions, OpFunction, OpDecorate, SpecId
-_WORD, _MAGIC, _HEADER_WORDS = 4, 0x07230203, 5
-_FUNCTION, _DECORATE, _CONSTANT_ID = 54, 71, 1
 
 
 def caching_is_off() -> bool:
@@ -63,7 +60,7 @@ def source_of(program: cl.Program) -> tuple[str | bytes | None, str]:
     il = fetch_il(held["_prg"])
     if not il:
         return None, "it isn't made of a source"
-    if _may_be_specialized(il):
+    if may_be_specialized(il):
         return None, "its IL can be specialized, with values that can't be asked for"
     return il, ""
 
@@ -145,19 +142,3 @@ def put_built(program: cl.Program, built: cl.Program, seconds: float) -> None:
         held.setdefault(_UNBUILT, held["_prg"])
     held["_prg"] = vars(built)["_prg"]
     held["_build_duration_info"] = ("cache retrieval", True, seconds)
-
-
-def _may_be_specialized(il: bytes) -> bool:
-    """Whether a program of that IL could be given values that nobody could ask it for."""
-    words = memoryview(il[: len(il) // _WORD * _WORD]).cast("I")
-    if not words or words[0] != _MAGIC:
-        return True  # in the other byte order
-    position = _HEADER_WORDS
-    while position < len(words):
-        length, operation = words[position] >> 16, words[position] & 0xFFFF
-        if operation == _FUNCTION:  # decorations come before
-            return False
-        if operation == _DECORATE and list(words[position + 2 : position + 3]) == [_CONSTANT_ID]:
-            return True
-        position += max(length, 1)
-    return False

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyopencl as cl
 
+    from mace_cache.explanation import Explanation
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.flights import Flight, Flights
     from mace_cache.keeping import Keeper
@@ -171,16 +172,32 @@ class Builder:
         try:
             program, seconds = (from_source or self._build_plainly)(said)
         except Exception:
-            if self.tracer is not None:
-                reason = f"{missing.reason}, and its source doesn't build"
-                self.tracer.tell(explain_built(request, reason, missing.outcome, missing.key))
+            reason = f"{missing.reason}, and it doesn't build"
+            self._tell(None, explain_built(request, reason, missing.outcome, missing.key), missing)
             raise
         resident, reason = self._keeper.keep_built(program, seconds, missing)
         explanation = explain_built(request, reason, missing.outcome, missing.key)
+        self._tell(program, explanation, missing)
+        return hand_out(program, explanation, resident)
+
+    def pass_by(self, program: cl.Program | None, explanation: Explanation) -> None:
+        """Count and tell of a program that was built without asking the cache.
+
+        Args:
+            program: the program, built, or None where it doesn't build.
+            explanation: why the cache wasn't asked.
+        """
+        if self._disabled_by and self.tracer is None:
+            return
+        missing = Missing(explanation.reason)
+        if program is not None:
+            self._keeper.keep_built(program, explanation.seconds, missing)
+        self._tell(program, explanation, missing)
+
+    def _tell(self, program: cl.Program | None, explanation: Explanation, missing: Missing) -> None:
         missed = self._keeper.note_missed(program, explanation, missing)
         if self.tracer is not None:
             self.tracer.tell(explanation, missed)
-        return hand_out(program, explanation, resident)
 
     def _build_plainly(self, request: BuildRequest) -> tuple[cl.Program, float]:
         return opencl.build_from_source(
@@ -273,6 +290,5 @@ def _or_missing(action: Callable[[Asked], Answer], asked: Asked) -> Answer | Mis
     except MaceCacheError as error:
         return Missing(str(error))
     except Exception as error:  # noqa: BLE001 (nothing that fails here may reach the caller)
-        # Where an argument is at fault, pyopencl says so better when it builds.
         warn_once(logger, cause_of(error), "a program was not looked up (%r)", error)
         return Missing(f"it could not be looked up ({error!r})")

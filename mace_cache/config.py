@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_SIZE",
+    "RUN_VARIABLE",
     "Settings",
     "parse_boolean",
     "parse_seconds",
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_SIZE = 1 << 30
 DEFAULT_LOCK_TIMEOUT = 30.0
+RUN_VARIABLE = "MACE_CACHE_RUN"  # a name, of which processes count as one run: see `missed`
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = r"(?i)\s*(\d{1,30})(\.\d{1,30})?\s*(?:([KMGT])i?)?B?\s*"

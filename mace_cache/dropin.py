@@ -192,6 +192,7 @@ def _make_compile(before: Callable[..., cl.Program]) -> Callable[..., cl.Program
         self: cl.Program, options: Any = None, devices: Any = None, headers: Any = None
     ) -> cl.Program:
         with _as_its_own(self):
+            self._get_prg()  # pyopencl may warn of it, of the line that calls this function
             return before(self, options, devices, headers)
 
     return compile
@@ -208,6 +209,7 @@ def _make_get_info(before: Callable[..., object]) -> Callable[..., object]:
     def get_info(self: cl.Program, arg: cl.program_info) -> object:
         from mace_cache.hooked import source_info_of  # noqa: PLC0415 (as above)
 
+        self._get_prg()  # as above
         source = source_info_of(self, arg)
         return before(self, arg) if source is None else source
 
@@ -219,6 +221,7 @@ def _make_get_build_info(before: Callable[..., object]) -> Callable[..., object]
     def get_build_info(self: cl.Program, *args: Any, **kwargs: Any) -> object:
         from mace_cache.hooked import build_log_of  # noqa: PLC0415 (as above)
 
+        self._get_prg()  # as above
         log = None if kwargs or len(args) != _ARGUMENTS else build_log_of(self, *args)
         return before(self, *args, **kwargs) if log is None else log
 
@@ -226,7 +229,16 @@ def _make_get_build_info(before: Callable[..., object]) -> Callable[..., object]
 
 
 def _make_property(info: cl.program_info) -> Callable[[property], property]:
-    return lambda before: property(lambda self: self.get_info(info), doc=before.__doc__)
+    def make(before: property) -> property:
+        def get(self: cl.Program) -> object:
+            from mace_cache.hooked import source_info_of  # noqa: PLC0415 (as above)
+
+            source = source_info_of(self, info)
+            return before.__get__(self) if source is None else source
+
+        return property(get, doc=before.__doc__)
+
+    return make
 
 
 _ARGUMENTS = 2  # of get_build_info, besides the program

@@ -28,6 +28,7 @@ from mace_cache._report import warn_once
 from mace_cache.explanation import Explanation, Origin, Outcome
 from mace_cache.records import NONE, Record, attach, explain_built, record_of
 from mace_cache.request import make_request
+from mace_cache.resident import note_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,6 +142,7 @@ def as_its_own(program: cl.Program) -> Iterator[None]:
         if record_of(program).explanation.outcome is not Outcome.BYPASS:
             make_own(program)
             attach(program, NONE)
+        note_rebuilt(program)
         yield
 
 
@@ -231,22 +233,23 @@ def _pass(
     build: Build, program: cl.Program, arguments: tuple[Any, ...], cache: ProgramCache, why: str
 ) -> cl.Program:
     """Leave a program to pyopencl."""
+    note_rebuilt(program)
     started = time.perf_counter()
     try:
         built = build(program, *arguments)
     except Exception:
-        _tell_passed(program, started, cache, f"{why}, and it doesn't build")
+        _passed_by(program, started, f"{why}, and it doesn't build")
+        cache.builder.pass_by(None, record_of(program).explanation)
         raise
-    _tell_passed(program, started, cache, why)
+    _passed_by(program, started, why)
+    cache.builder.pass_by(program, record_of(program).explanation)
     return built
 
 
-def _tell_passed(program: cl.Program, started: float, cache: ProgramCache, why: str) -> None:
+def _passed_by(program: cl.Program, started: float, why: str) -> None:
     seconds = time.perf_counter() - started
     explanation = Explanation(Origin.SOURCE, "", why, seconds, 0.0, "", Outcome.BYPASS)
     attach(program, Record(explanation, None))
-    if cache.builder.tracer is not None:
-        cache.builder.tracer.tell(explanation)
 
 
 def _build(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from mace_cache import opencl
 from mace_cache._locking import prepare_locks
 from mace_cache._report import warn_once
+from mace_cache._variables import may_keep_values
 from mace_cache.errors import MaceCacheError, UncacheableError
 from mace_cache.explanation import Origin, Outcome
 from mace_cache.harvest.finalise import Harvested, can_be_finalised
 from mace_cache.harvest.policy import can_be_completed, harvests_late
 from mace_cache.missed import Missed
 from mace_cache.records import explain_found, hand_out, record_of
-from mace_cache.resident import ResidentProgram
+from mace_cache.resident import ResidentProgram, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,15 +128,17 @@ class Keeper:
             return None, missing.reason
 
     def note_missed(
-        self, program: cl.Program, explanation: Explanation, missing: Missing
+        self, program: cl.Program | None, explanation: Explanation, missing: Missing
     ) -> Missed | None:
         """Note what had to be built, and why; nothing where that can't be known.
 
         Args:
-            program: the program, built.
+            program: the program, built, or None where it doesn't build.
             explanation: why it was built.
             missing: what it would have been found by.
         """
+        if missing.wanted is None and not self._unwritten.takes_notes:
+            return None
         try:
             missed = _describe(program, explanation, missing)
         except Exception as error:  # noqa: BLE001 (the program is built: nothing may take it away)
@@ -205,23 +208,25 @@ class Keeper:
     ) -> ResidentProgram:
         """Keep a program for whoever asks next, unless its variables would be theirs too."""
         identified = wanted.identified
-        devices, options = identified.devices, identified.driver_options
-        state = opencl.state_of(program, devices)
+        state = opencl.state_of(program, identified.devices)
         resident = ResidentProgram(program, wanted, loaded, build_seconds, state)
-        intermediate = isinstance(identified.request.source, bytes)
-        if not opencl.has_own_variables(program, devices, options, intermediate=intermediate):
+        watch(program)
+        environment = [fingerprint.text for fingerprint in identified.fingerprints]
+        settings = identified.options_text, *environment
+        if not may_keep_values(identified.request.source, settings):
             self._resident.insert(identified.identity, resident)
         return resident
 
 
-def _describe(program: cl.Program, explanation: Explanation, missing: Missing) -> Missed:
+def _describe(program: cl.Program | None, explanation: Explanation, missing: Missing) -> Missed:
     said = Missed(explanation.outcome.value, explanation.reason, explanation.seconds)
+    if program is not None:  # a subclass may answer in its own way
+        said = said._replace(kernel_names=opencl.kernel_names(opencl.share(program)))
     wanted = missing.wanted
     if wanted is None:
         return said
     return said._replace(
         key=wanted.source.key,
-        kernel_names=opencl.kernel_names(program),
         fingerprints=tuple(tiers.fingerprint.text for tiers in wanted.tiers),
         components=wanted.source.components,
     )

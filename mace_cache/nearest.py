@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import Counter
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache.fingerprint import components
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mace_cache.missed import Missed
-    from mace_cache.storage.base import KVStorageFactory
+    from mace_cache.storage.base import KVStorage, KVStorageFactory
 
-__all__ = ["Nearest", "Traits", "find_nearest", "read_traits"]
+__all__ = ["Known", "Nearest", "Traits", "find_nearest", "read_traits", "say_nearest"]
 
 _MOST = 2_000  # entries
 _SHOWN = 4  # differences
 _LONGEST_VALUE = 60  # characters
+_BEFORE_DIFFERENCE = 10  # characters
 _SOURCES = frozenset({"source", "IL"})
 _OTHER_SOURCE = 1_000  # any number of other differences is nearer
 
@@ -41,6 +43,18 @@ class Traits(NamedTuple):
     created: float = 0.0
 
 
+class Known(NamedTuple):
+    """The programs that are stored.
+
+    Attributes:
+        traits: those that were read.
+        complete: whether these are all.
+    """
+
+    traits: tuple[Traits, ...]
+    complete: bool
+
+
 class Nearest(NamedTuple):
     """The stored program that is most like the missed one.
 
@@ -59,7 +73,7 @@ class Nearest(NamedTuple):
         return f"it differs from {self.key[:12]} in {shown}"
 
 
-def read_traits(factory: KVStorageFactory) -> Iterator[Traits]:
+def read_traits(factory: KVStorageFactory) -> Known:
     """Give those of the programs that are stored, of whatever device; no more than 2,000.
 
     What can't be read is passed over.
@@ -70,26 +84,45 @@ def read_traits(factory: KVStorageFactory) -> Iterator[Traits]:
     if isinstance(factory, DirectoryStorageFactory):
         trust = factory.place.trust
         factory = DirectoryStorageFactory(factory.root, read_only=True, trust=trust)
-    return islice(_read(factory), _MOST)
+    known: list[Traits] = []
+    complete = True
+    for traits in _read(factory):
+        if traits is None or len(known) == _MOST:
+            complete = False
+        if len(known) == _MOST:
+            break
+        if traits is not None:
+            known.append(traits)
+    return Known(tuple(known), complete)
 
 
-def _read(factory: KVStorageFactory) -> Iterator[Traits]:
-    for name in factory.names():
+def _read(factory: KVStorageFactory) -> Iterator[Traits | None]:
+    """Give the traits of each program, or None in the place of what can't be read."""
+    try:
+        names = list(factory.names())
+    except Exception:  # noqa: BLE001 (a storage is other people's code on other people's disks)
+        yield None
+        return
+    for name in names:
         try:
             storage = factory.create_storage(name)
             storage.load()
             keys = list(storage.keys())
-        except Exception:  # noqa: BLE001, S112 (a storage can raise anything; others are read)
+        except Exception:  # noqa: BLE001 (as above)
+            yield None
             continue
         for key in keys:
-            try:
-                found = storage.find(key)
-            except Exception:  # noqa: BLE001, S112 (as above)
-                continue
-            if found is not None:
-                yield Traits(
-                    key, found.fingerprint, found.components, found.kernel_names, found.created
-                )
+            yield _traits(storage, key)
+
+
+def _traits(storage: KVStorage, key: str) -> Traits | None:
+    try:
+        found = storage.find(key)
+    except Exception:  # noqa: BLE001 (as above)
+        return None
+    if found is None:
+        return None
+    return Traits(key, found.fingerprint, found.components, found.kernel_names, found.created)
 
 
 def find_nearest(missed: Missed, known: Iterable[Traits]) -> Nearest | None:
@@ -102,10 +135,10 @@ def find_nearest(missed: Missed, known: Iterable[Traits]) -> Nearest | None:
         known: those that are stored.
 
     Returns:
-        The nearest one, or None where none is like it.
+        The nearest one, or None where none is like it, or what it is made of isn't known.
     """
     best: tuple[int, float, Nearest] | None = None
-    for fingerprint in missed.fingerprints:
+    for fingerprint in missed.fingerprints if missed.components else ():
         for other in known:
             differing = _differing(missed, fingerprint, other)
             if not differing:
@@ -119,6 +152,23 @@ def find_nearest(missed: Missed, known: Iterable[Traits]) -> Nearest | None:
                 spoken = tuple(_spoken(name, *values) for name, values in differing.items())
                 best = (distance, -other.created, Nearest(other.key, spoken))
     return best[2] if best else None
+
+
+def say_nearest(missed: Missed, nearest: Nearest | None, known: Known) -> str:
+    """Say what a missed program differs in, in a line.
+
+    Args:
+        missed: the program.
+        nearest: what `find_nearest` has found.
+        known: where it was looked for.
+    """
+    if nearest is not None:
+        return str(nearest)
+    if not missed.components:
+        return "what it is made of is too much to be noted"
+    if known.complete:
+        return "nothing like it was stored before"
+    return f"nothing like it is among the {len(known.traits)} programs that could be compared"
 
 
 def _differing(missed: Missed, fingerprint: str, other: Traits) -> dict[str, tuple[str, str]]:
@@ -151,14 +201,22 @@ def _spoken(name: str, now: str, then: str) -> str:
             return "the order of the options"
     if name.startswith("environment "):
         name = name.replace("environment ", "environment variable ", 1)
-    return f"{name.removeprefix('device ')} ({_short(then)} before, {_short(now)} now)"
+    before = _shown(then, now)
+    return f"{name.removeprefix('device ')} ({before} before, {_shown(now, then)} now)"
 
 
 def _without(options: str, others: str) -> str:
-    return " ".join(option for option in options.split() if option not in others.split())
+    """Give the options that aren't among the others, or not as often."""
+    more = Counter(options.split()) - Counter(others.split())
+    return " ".join(more.elements())
 
 
-def _short(value: str) -> str:
-    if len(value) > _LONGEST_VALUE:
-        value = value[:_LONGEST_VALUE] + "..."
-    return value or "none"
+def _shown(value: str, other: str) -> str:
+    """Give a value, or of two long ones where they begin to differ."""
+    begin = 0
+    if max(len(value), len(other)) > _LONGEST_VALUE:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(value, other)))  # noqa: B905 (one may be longer)
+        begin = max(0, same - _BEFORE_DIFFERENCE)
+    end = begin + _LONGEST_VALUE
+    cut = f"{'...' if begin else ''}{value[begin:end]}{'...' if value[end:] else ''}"
+    return cut or "none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ __all__ = [
     "device_info",
     "driver_options",
     "fetch_binaries",
-    "has_own_variables",
+    "handle_of",
     "kernel_names",
     "load_from_binaries",
     "make_unbuilt",
@@ -62,8 +61,6 @@ _BINARY_MAY_BE_AT_FAULT = frozenset(
         "OUT_OF_RESOURCES",
     }
 )
-
-_SINCE_2_0 = re.compile(rb"-cl-std=(?!CL1)")
 
 # pyopencl's routines that launch a kernel: whose attribute, its name, and which argument the kernel
 # is. The last is the second under the name that users know.
@@ -262,8 +259,7 @@ def share(program: cl.Program) -> cl.Program:
 
     Each holder counts for itself the kernels it has retrieved, about which pyopencl warns.
     """
-    # Not `int_ptr`, which a subclass may have made its own.
-    return PROGRAM(cl._cl._Program.from_int_ptr(program._get_prg().int_ptr, True))
+    return PROGRAM(cl._cl._Program.from_int_ptr(handle_of(program), True))
 
 
 def state_of(program: cl.Program, devices: Sequence[cl.Device]) -> tuple[object, ...]:
@@ -281,31 +277,17 @@ def state_of(program: cl.Program, devices: Sequence[cl.Device]) -> tuple[object,
     return tuple(state)
 
 
-def has_own_variables(
-    program: cl.Program, devices: Sequence[cl.Device], options: bytes, *, intermediate: bool
-) -> bool:
-    """Whether a program may have variables in global memory, which keep their values.
-
-    OpenCL C has them since 2.0; drivers also count what is constant (OpenCL specification, 5.8.7,
-    ``CL_PROGRAM_BUILD_GLOBAL_VARIABLE_TOTAL_SIZE``).
-
-    Args:
-        program: the program.
-        devices: the devices that it was built for.
-        options: as `driver_options` gives them.
-        intermediate: whether it is made of SPIR-V.
-    """
-    if not intermediate and not _SINCE_2_0.search(options):
-        return False
-    asked, size = program._get_prg(), cl.program_build_info.GLOBAL_VARIABLE_TOTAL_SIZE
-    return any(_told(asked.get_build_info, device, size) != 0 for device in devices)
-
-
 def _told(ask: Callable[..., object], *query: object) -> object:
     try:
         return ask(*query)
     except (cl.Error, UnicodeDecodeError):
         return None
+
+
+def handle_of(program: cl.Program) -> int:
+    """Give what tells an OpenCL program from others while it lives; a subclass can't change it."""
+    handle: int = program._get_prg().int_ptr
+    return handle
 
 
 def make_unbuilt(context: cl.Context, source: str | bytes) -> Any:

@@ -145,16 +145,27 @@ def identify(request: BuildRequest) -> IdentifiedProgram:
 
     Raises:
         FingerprintError: a device can't be identified.
-        UncacheableError: a device isn't one of the context's.
+        UncacheableError: a device isn't one of the context's, or nobody could build with such
+            arguments: pyopencl says what is wrong with them.
     """
     context, source = request.context, request.source
-    devices = context.devices
-    if request.devices:  # none at all are all of them, as for clBuildProgram
-        if not set(devices).issuperset(request.devices):
-            raise UncacheableError("a device isn't one of the context's")
-        devices = list(request.devices)
+    if not isinstance(source, str | bytes):
+        raise UncacheableError(f"its source is {type(source)}")
+    try:
+        devices = _devices(request)
+        driver_options = opencl.driver_options(context, request.options)
+    except Exception as error:
+        raise UncacheableError(f"its arguments can't be used ({error!r})") from error
     fingerprints = tuple([fingerprint(device) for device in devices])
-    driver_options = opencl.driver_options(context, request.options)
     handles = tuple([device.int_ptr for device in devices])
     identity = (context.int_ptr, handles, fingerprints, driver_options, source)
     return IdentifiedProgram(request, devices, fingerprints, driver_options, identity)
+
+
+def _devices(request: BuildRequest) -> Sequence[cl.Device]:
+    devices = request.context.devices
+    if not request.devices:  # none at all are all of them, as for clBuildProgram
+        return devices
+    if not set(devices).issuperset(request.devices):
+        raise ValueError("a device isn't one of the context's")
+    return list(request.devices)

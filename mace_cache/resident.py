@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from mace_cache import opencl
 
@@ -16,10 +17,33 @@ if TYPE_CHECKING:
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Found
 
-__all__ = ["ResidentProgram", "ResidentPrograms"]
+__all__ = ["ResidentProgram", "ResidentPrograms", "note_rebuilt", "watch"]
 
 _MOST = 512
 _MOST_CONTEXTS = 16  # each may hold hundreds of megabytes on a GPU
+_REBUILT = "_mace_cache_rebuilt"
+
+_watched: WeakValueDictionary[int, cl.Program] = WeakValueDictionary()  # by handle
+
+
+def watch(program: cl.Program) -> None:
+    """Be ready to hear that a program, which is kept, is built anew in its place."""
+    _watched[opencl.handle_of(program)] = program
+
+
+def note_rebuilt(program: cl.Program) -> None:
+    """Note that a program is about to be built or compiled in its place.
+
+    Whatever is kept of it isn't what it was, though the driver may tell the same of it: a header,
+    or the compiler's environment, may have changed.
+
+    Args:
+        program: the program, which needn't be one that is kept.
+    """
+    held = vars(program).get("_prg")
+    kept = None if held is None else _watched.get(held.int_ptr)
+    if kept is not None:
+        vars(kept)[_REBUILT] = True
 
 
 class ResidentProgram(NamedTuple):
@@ -41,6 +65,8 @@ class ResidentProgram(NamedTuple):
 
     def is_unchanged(self) -> bool:
         """Whether nobody who shares the program has built it anew, or compiled it, in its place."""
+        if _REBUILT in vars(self.program):
+            return False
         return opencl.state_of(self.program, self.wanted.identified.devices) == self.state
 
 

@@ -11,7 +11,7 @@ from mace_cache.explanation import Outcome
 if TYPE_CHECKING:
     from mace_cache.explanation import Explanation
     from mace_cache.missed import Missed
-    from mace_cache.nearest import Traits
+    from mace_cache.nearest import Known
     from mace_cache.storage.base import KVStorageFactory
 
 __all__ = ["Tracer"]
@@ -28,7 +28,7 @@ class Tracer:
 
     def __init__(self, factory: KVStorageFactory | None) -> None:
         self._factory = factory
-        self._known: list[Traits] | None = None  # as stored at the first miss
+        self._known: Known | None = None  # as stored at the first miss
 
     def tell(self, explanation: Explanation, missed: Missed | None = None) -> None:
         """Print the line of one build.
@@ -47,13 +47,15 @@ class Tracer:
             sys.stderr.write(" ".join(line.split()) + "\n")
 
     def _nearest(self, missed: Missed) -> str:
-        from mace_cache.nearest import find_nearest, read_traits  # noqa: PLC0415 (few trace)
+        from mace_cache.nearest import (  # noqa: PLC0415 (few trace)
+            find_nearest,
+            read_traits,
+            say_nearest,
+        )
 
         if self._factory is None:
             return ""
         if self._known is None:
-            self._known = []
-            with suppress(Exception):  # a storage is other people's code on other people's disks
-                self._known.extend(read_traits(self._factory))
-        nearest = find_nearest(missed, self._known)
-        return f"; {nearest}" if nearest else "; nothing like it is stored"
+            self._known = read_traits(self._factory)
+        nearest = find_nearest(missed, self._known.traits)
+        return f"; {say_nearest(missed, nearest, self._known)}"

@@ -82,6 +82,7 @@ class Unwritten:
             None if statistics_directory is None else StatisticsFile(statistics_directory)
         )
         self._missed: list[Missed] = []
+        self._all_missed = 0
         self._missed_file = (
             None if statistics_directory is None else MissedFile(statistics_directory)
         )
@@ -117,10 +118,17 @@ class Unwritten:
         if self._is_mine():
             self._quiet.postpone()
 
+    @property
+    def takes_notes(self) -> bool:
+        """Whether what had to be built is written down."""
+        return self._missed_file is not None
+
     def note_missed(self, missed: Missed) -> None:
         """Keep what had to be built until it is written; of very many only the first."""
-        if self._missed_file is not None and len(self._missed) < MOST_NOTED:
-            self._missed.append(missed)
+        if self.takes_notes:
+            self._all_missed += 1
+            if len(self._missed) < MOST_NOTED:
+                self._missed.append(missed)
 
     def when_written(self, action: Callable[[], None]) -> None:
         """Run something when what `harvest_now` was given is stored.
@@ -231,10 +239,10 @@ class Unwritten:
     def _append_statistics(self) -> None:
         if self._statistics is None or self._missed_file is None:
             return
-        counts, missed, self._missed = self.counts.take(), self._missed, []
+        counts = self.counts.take()
+        missed, built, self._missed, self._all_missed = self._missed, self._all_missed, [], 0
         try:
             self._statistics.append(counts)
-            built = counts.misses + counts.rebuilds + counts.bypasses
             self._missed_file.append(missed, built, counts.hits + counts.memory_hits)
         except (OSError, ValueError) as error:  # a path can hold what no path may
             logger.debug("%s can't be written (%s)", self._statistics.path, error)

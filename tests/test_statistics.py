@@ -209,7 +209,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "build_log": lambda _program, _device: "",
         "share": lambda program: program,
         "state_of": lambda _program, _devices: (),
-        "has_own_variables": lambda *_arguments, **_named: False,
+        "handle_of": id,
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(opencl, name, fake)

@@ -22,6 +22,7 @@ from mace_cache.cli import (
     programs,
     push,
     record,
+    tune,
     warm,
 )
 from mace_cache.cli import run as running
@@ -46,6 +47,7 @@ def commands() -> None:
 for _command in (
     devices.devices,
     warm.warm,
+    tune.tune,
     record.record,
     running.run,
     hook.hook,

@@ -17,13 +17,13 @@ from mace_cache.cli.output import (
 )
 from mace_cache.explanation import Outcome
 from mace_cache.missed import MissedFile
-from mace_cache.nearest import find_nearest, read_traits
+from mace_cache.nearest import find_nearest, read_traits, say_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mace_cache.missed import Missed, Run
-    from mace_cache.nearest import Nearest, Traits
+    from mace_cache.nearest import Known, Nearest
 
 __all__ = ["explain_miss"]
 
@@ -42,22 +42,36 @@ def explain_miss(*, cache_directory: str | None, as_json: bool) -> None:
     last = MissedFile(factory.place).last()
     if last is None:
         raise click.ClickException(f"nothing is known of a last run in {factory.place}")
-    known = [traits for traits in read_traits(factory) if traits.created < last.started]
+    stored = read_traits(factory)
+    missed = tuple(_completed(missed, stored) for missed in last.missed)
+    last = last._replace(missed=missed)
+    before = tuple(traits for traits in stored.traits if traits.created < last.started)
+    known = stored._replace(traits=before)
     nearest = [_nearest(missed, known) for missed in last.missed]
     if as_json:
         print_json(_as_json(last, nearest))
     else:
-        _print(last, nearest)
+        _print(last, nearest, known)
 
 
-def _nearest(missed: Missed, known: Sequence[Traits]) -> Nearest | None:
-    return find_nearest(missed, known) if missed.outcome == Outcome.MISS else None
+def _completed(missed: Missed, stored: Known) -> Missed:
+    """Give with its components what was too much to be noted, where it was stored since."""
+    if not missed.components:
+        for traits in stored.traits:
+            if traits.key == missed.key and traits.fingerprint in missed.fingerprints:
+                return missed._replace(components=traits.components)
+    return missed
+
+
+def _nearest(missed: Missed, known: Known) -> Nearest | None:
+    return find_nearest(missed, known.traits) if missed.outcome == Outcome.MISS else None
 
 
 def _as_json(last: Run, nearest: Sequence[Nearest | None]) -> dict[str, object]:
     return {
         "command": last.command,
         "started": last.started,
+        "processes": len(last.processes),
         "hits": last.hits,
         "left_out": last.left_out,
         "missed": [
@@ -75,17 +89,17 @@ def _as_json(last: Run, nearest: Sequence[Nearest | None]) -> dict[str, object]:
     }
 
 
-def _print(last: Run, nearest: Sequence[Nearest | None]) -> None:
+def _print(last: Run, nearest: Sequence[Nearest | None], known: Known) -> None:
     built = len(last.missed) + last.left_out
     name = " ".join(os.path.basename(argument) for argument in last.command)
     print_line(
-        f"{name}, {spoken_moment(last.started)}: {spoken_number(last.hits, 'hit')}, "
-        f"{spoken_number(built, 'build')} from source"
+        f"{name}, {spoken_moment(last.started)}, {_spoken_processes(len(last.processes))}: "
+        f"{spoken_number(last.hits, 'hit')}, {spoken_number(built, 'build')} from source"
     )
     for missed, near in zip(last.missed, nearest, strict=True):
         why = missed.reason
         if missed.outcome == Outcome.MISS:
-            why += f"\n{near or 'nothing like it was stored before'}"
+            why += f"\n{say_nearest(missed, near, known)}"
         print_line()
         print_properties(
             [
@@ -97,3 +111,7 @@ def _print(last: Run, nearest: Sequence[Nearest | None]) -> None:
         )
     if last.left_out:
         print_line(f"and {last.left_out} more, which are not noted")
+
+
+def _spoken_processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"

@@ -57,6 +57,7 @@ def export(
         raise click.ClickException(f"nothing to export: no such program in {factory.root}")
     try:
         if form == "mace":
+            programs = [program for program in programs if not program.tuned]
             data = write_mace_file(to_mace(programs, sources))
         else:
             data = encode(programs)

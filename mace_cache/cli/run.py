@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import click
 
 from mace_cache.cli.options import cache_directory_option
+from mace_cache.config import RUN_VARIABLE
 
 __all__ = ["run", "with_hook"]
 
@@ -27,6 +29,8 @@ def run(*, command: tuple[str, ...], module: bool, cache_directory: str | None) 
     if not module and command[0] == "-m" and len(command) > 1:
         module, command = True, command[1:]
     environment = with_hook(os.environ)
+    # Its processes are one run, and one of what has given them a name already.
+    environment.setdefault(RUN_VARIABLE, f"{os.getpid()} {time.time()}")
     if cache_directory is not None:
         environment["MACE_CACHE_DIR"] = os.path.abspath(os.path.expanduser(cache_directory))
     _become([sys.executable, *(["-m"] if module else []), *command], environment)

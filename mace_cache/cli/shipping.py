@@ -20,6 +20,7 @@ from mace_cache.fingerprint import components, fingerprint
 from mace_cache.mace_file import BUILD_OPTIONS, MaceFile, MaceProgram
 from mace_cache.program import CompiledProgram
 from mace_cache.request import identify, make_request
+from mace_cache.tuning import tuning_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,14 +54,16 @@ def chosen_programs(
     programs, damaged = [], []
     for name in names:
         storage = factory.create_storage(name)
-        for key in sorted(storage.keys()):
-            if key.startswith(beginnings):
-                try:
-                    program = storage.find(key)
-                except DamagedFileError as error:
-                    damaged.append(str(error))
-                else:
-                    programs += [] if program is None else [program]
+        stored = {*storage.keys()}
+        chosen = {key for key in stored if key.startswith(beginnings)}
+        chosen |= stored.intersection(map(tuning_key, chosen))
+        for key in sorted(chosen):
+            try:
+                program = storage.find(key)
+            except DamagedFileError as error:
+                damaged.append(str(error))
+            else:
+                programs += [] if program is None else [program]
     return programs, damaged
 
 

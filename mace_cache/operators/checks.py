@@ -5,13 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.tensor import Tensor
 
 if TYPE_CHECKING:
-    from mace_cache.operators.tensor import Runtime, Tensor
+    from mace_cache.operators.tensor import Runtime
 
-__all__ = ["activation_number", "blocks", "check_features", "check_type", "window"]
+__all__ = [
+    "activation_arguments",
+    "blocks",
+    "check_axis",
+    "check_features",
+    "check_type",
+    "window",
+]
 
-_ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 2, "prelu": 3, "sigmoid": 4}  # as in common.h
+_ACTIVATIONS = {  # as in common.h
+    "none": 0,
+    "relu": 1,
+    "relu6": 2,
+    "prelu": 3,
+    "sigmoid": 4,
+    "tanh": 5,
+    "leaky_relu": 6,
+    "elu": 7,
+    "hard_sigmoid": 8,
+    "hard_swish": 9,
+}
+_COEFFICIENTS = {"leaky_relu": 0.01, "elu": 1.0}  # ONNX's defaults
 _BLOCK = 4  # BLOCK in common.h
 _FEATURE_AXES = 4
 
@@ -31,22 +51,30 @@ def check_features(operator: str, x: Tensor) -> tuple[int, int, int, int]:
     return batch, height, width, channels
 
 
-def activation_number(operator: str, activation: str, alpha: Tensor | None, channels: int) -> int:
-    """Give an activation as kernels take it.
+def activation_arguments(
+    operator: str, activation: str, alpha: Tensor | float | None, channels: int
+) -> tuple[Tensor | None, int, float]:
+    """Give an activation as kernels take it: slopes, the activation's number, its coefficient.
 
     Raises:
-        ShapeError: the activation is unknown, or *alpha* isn't one slope a channel for ``prelu``
-            and absent for any other.
+        ShapeError: the activation is unknown, or *alpha* isn't one slope a channel for ``prelu``, a
+            number or None for ``leaky_relu`` and ``elu``, and None for any other.
     """
     if activation not in _ACTIVATIONS:
         known = ", ".join(_ACTIVATIONS)
         raise ShapeError(operator, f"an activation of {known}", repr(activation))
+    number = _ACTIVATIONS[activation]
     if activation == "prelu":
-        if alpha is None or alpha.size != channels or alpha.shape[-1:] != (channels,):
+        if not isinstance(alpha, Tensor) or alpha.size != channels or alpha.shape[-1] != channels:
             raise ShapeError(operator, f"alpha of {channels} channels for prelu", alpha)
-    elif alpha is not None:
+        return alpha, number, 0.0
+    if activation in _COEFFICIENTS:
+        if isinstance(alpha, Tensor):
+            raise ShapeError(operator, f"a number as alpha for {activation}", alpha)
+        return None, number, _COEFFICIENTS[activation] if alpha is None else float(alpha)
+    if alpha is not None:
         raise ShapeError(operator, f"no alpha with activation {activation}", alpha)
-    return _ACTIVATIONS[activation]
+    return None, number, 0.0
 
 
 def blocks(channels: int) -> int:
@@ -70,3 +98,11 @@ def window(length: int, size: int, stride: int, padding: str) -> tuple[int, int]
         return (length - size) // stride + 1, 0
     count = -(-length // stride)
     return count, max((count - 1) * stride + size - length, 0) // 2
+
+
+def check_axis(operator: str, x: Tensor, axis: int) -> int:
+    """Give an axis counted from the first one, or raise ShapeError if *x* doesn't have it."""
+    axes = len(x.shape)
+    if not -axes <= axis < axes:
+        raise ShapeError(operator, f"a tensor with an axis {axis}", x)
+    return axis % axes

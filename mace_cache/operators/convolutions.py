@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators.checks import (
-    activation_number,
+    activation_arguments,
     blocks,
     check_features,
     check_type,
@@ -29,7 +29,7 @@ def convolution(
     *,
     stride: int = 1,
     activation: str = "none",
-    alpha: Tensor | None = None,
+    alpha: Tensor | float | None = None,
 ) -> Tensor:
     """Convolve with ``SAME`` padding: TFLite's CONV_2D without dilation.
 
@@ -39,8 +39,8 @@ def convolution(
         weights: (output channels, kernel height, kernel width, channels).
         bias: (output channels,).
         stride: along both axes, 1 or 2.
-        activation: ``none``, ``relu``, ``relu6``, ``prelu`` or ``sigmoid``, applied last.
-        alpha: the slopes of ``prelu``, one an output channel.
+        activation: one of those that `activate` knows, applied last.
+        alpha: what `activate` takes with it; the slopes of ``prelu`` are one an output channel.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), output channels).
@@ -73,7 +73,7 @@ def depthwise_convolution(
     *,
     stride: int = 1,
     activation: str = "none",
-    alpha: Tensor | None = None,
+    alpha: Tensor | float | None = None,
 ) -> Tensor:
     """Convolve each channel by itself, with ``SAME`` padding: TFLite's DEPTHWISE_CONV_2D.
 
@@ -84,8 +84,8 @@ def depthwise_convolution(
             of input channel c // multiplier.
         bias: (channels * multiplier,).
         stride: along both axes, 1 or 2.
-        activation: ``none``, ``relu``, ``relu6``, ``prelu`` or ``sigmoid``, applied last.
-        alpha: the slopes of ``prelu``, one an output channel.
+        activation: one of those that `activate` knows, applied last.
+        alpha: what `activate` takes with it; the slopes of ``prelu`` are one an output channel.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), channels * multiplier).
@@ -117,7 +117,7 @@ def pointwise_convolution(
     bias: Tensor | None = None,
     *,
     activation: str = "none",
-    alpha: Tensor | None = None,
+    alpha: Tensor | float | None = None,
 ) -> Tensor:
     """Convolve with a kernel of 1x1: `convolution` with weights (output channels, 1, 1, channels).
 
@@ -126,8 +126,8 @@ def pointwise_convolution(
         x: (batch, height, width, channels).
         weights: (output channels, 1, 1, channels).
         bias: (output channels,).
-        activation: ``none``, ``relu``, ``relu6``, ``prelu`` or ``sigmoid``, applied last.
-        alpha: the slopes of ``prelu``, one an output channel.
+        activation: one of those that `activate` knows, applied last.
+        alpha: what `activate` takes with it; the slopes of ``prelu`` are one an output channel.
 
     Returns:
         (batch, height, width, output channels).
@@ -153,7 +153,7 @@ def pointwise_convolution(
 
 def _convolve(
     runtime: Runtime,
-    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | float | None],
     *,
     operator: str,
     kernel: str,
@@ -167,8 +167,8 @@ def _convolve(
         raise ShapeError(operator, "stride 1 or 2", stride)
     if bias is not None and bias.shape != (channels,):
         raise ShapeError(operator, f"bias ({channels},)", bias)
-    check_type(operator, runtime, x, weights, bias, alpha)
-    number = activation_number(operator, activation, alpha, channels)
+    slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
+    check_type(operator, runtime, x, weights, bias, slopes)
     batch, height, width, input_channels = x.shape
     kernel_height, kernel_width = weights.shape[1:3]
     output_height, top = window(height, kernel_height, stride, "SAME")
@@ -178,7 +178,8 @@ def _convolve(
     runtime.launch(
         ("convolution", kernel),
         batch * output_height * output_width * blocks(channels),
-        (x, weights, bias, alpha, output),
+        (x, weights, bias, slopes, output),
         (*shapes, kernel_height, kernel_width, stride, top, left, number),
+        (coefficient,),
     )
     return output

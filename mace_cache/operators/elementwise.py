@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import activation_number, blocks, check_type
+from mace_cache.operators.checks import activation_arguments, blocks, check_type
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
@@ -20,7 +20,7 @@ def add(runtime: Runtime, a: Tensor, b: Tensor, *, activation: str = "none") -> 
         runtime: where to compute.
         a: any shape.
         b: the same shape.
-        activation: ``none``, ``relu``, ``relu6`` or ``sigmoid``, applied to the sum.
+        activation: one of those that `activate` knows, but ``prelu``, applied to the sum.
 
     Returns:
         A tensor of that shape.
@@ -30,17 +30,24 @@ def add(runtime: Runtime, a: Tensor, b: Tensor, *, activation: str = "none") -> 
     """
     if a.shape != b.shape:
         raise ShapeError("add", "two tensors of one shape", f"{a} and {b}")
-    return _launch(runtime, (a, b, None), "add", activation)
+    return _launch(runtime, (a, b), "add", activation)
 
 
-def activate(runtime: Runtime, x: Tensor, activation: str, alpha: Tensor | None = None) -> Tensor:
-    """Apply an activation: TFLite's RELU, RELU6, PRELU and LOGISTIC.
+def activate(
+    runtime: Runtime, x: Tensor, activation: str, alpha: Tensor | float | None = None
+) -> Tensor:
+    """Apply an activation: ONNX's Relu, PRelu, Sigmoid, Tanh, LeakyRelu, Elu and HardSwish.
+
+    ``relu6`` is TFLite's RELU6; ``hard_sigmoid`` is ONNX's HardSigmoid with alpha 1/6 and beta 0.5,
+    the factor of HardSwish.
 
     Args:
         runtime: where to compute.
         x: any shape of one axis or more; the last one is channels.
-        activation: ``none``, ``relu``, ``relu6``, ``prelu`` or ``sigmoid``.
-        alpha: the slopes of ``prelu`` for negative values, one a channel.
+        activation: ``none``, ``relu``, ``relu6``, ``prelu``, ``sigmoid``, ``tanh``,
+            ``leaky_relu``, ``elu``, ``hard_sigmoid`` or ``hard_swish``.
+        alpha: for ``prelu`` the slopes of negative values, one a channel; for ``leaky_relu`` their
+            slope, 0.01 if None; for ``elu`` how far below 0 it goes, 1 if None.
 
     Returns:
         A tensor of the shape of *x*.
@@ -48,26 +55,28 @@ def activate(runtime: Runtime, x: Tensor, activation: str, alpha: Tensor | None 
     Raises:
         ShapeError: the activation is unknown, or *alpha* doesn't fit it.
     """
-    return _launch(runtime, (x, None, alpha), "activate", activation)
+    return _launch(runtime, (x, None), "activate", activation, alpha)
 
 
 def _launch(
     runtime: Runtime,
-    tensors: tuple[Tensor, Tensor | None, Tensor | None],
+    tensors: tuple[Tensor, Tensor | None],
     operator: str,
     activation: str,
+    alpha: Tensor | float | None = None,
 ) -> Tensor:
-    check_type(operator, runtime, *tensors)
-    left, right, alpha = tensors
+    left, right = tensors
     if not left.shape:
         raise ShapeError(operator, "tensors of one axis or more", left)
     channels = left.shape[-1]
-    number = activation_number(operator, activation, alpha, channels)
+    slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
+    check_type(operator, runtime, left, right, slopes)
     output = runtime.empty(left.shape)
     runtime.launch(
         ("elementwise", "add_activate"),
         left.size // channels * blocks(channels),
-        (left, right, alpha, output),
+        (left, right, slopes, output),
         (channels, number),
+        (coefficient,),
     )
     return output

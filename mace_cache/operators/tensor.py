@@ -8,26 +8,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyopencl as cl
+from pyopencl.tools import ImmediateAllocator, MemoryPool
 
+from mace_cache.cache import ProgramCache
 from mace_cache.errors import ShapeError
 from mace_cache.library import build_options, load_manifest
+from mace_cache.local_sizes import LOCAL_SIZE, MOST_WORK_ITEMS, LocalSizes, grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["LOCAL_SIZE", "MOST_WORK_ITEMS", "ProgramBuilder", "Runtime", "Tensor"]
 
-LOCAL_SIZE = 64
-"""The local size of every launch: PoCL compiles each kernel again for every other one."""
-
-MOST_WORK_ITEMS = 32768
-"""The largest global size; kernels loop over what is left.
-
-PoCL compiles a kernel again for grids wider than 65535 (``grid_width_specialization_limit``).
-"""
-
 _MOST_ELEMENTS = 2**30  # kernels index with int
 _VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
+_INTEGERS = (np.dtype(np.int32), np.dtype(np.uint8))
 
 
 class ProgramBuilder(Protocol):
@@ -44,9 +39,10 @@ class Tensor:
     """An array on the device, in C order and without gaps.
 
     Attributes:
-        buffer: its elements.
+        buffer: its elements. What an operator made goes back to its runtime's pool when nothing
+            refers to it any more.
         shape: its shape; images and features are (batch, height, width, channels).
-        data_type: the type of its elements: float32, float16 or uint8.
+        data_type: the type of its elements: float32, float16, int32 or uint8.
     """
 
     buffer: cl.Buffer
@@ -71,8 +67,11 @@ class Runtime:
 
     Args:
         queue: an in-order queue on a context of one device.
-        cache: builds the programs.
+        cache: builds the programs, and keeps tuned local sizes if it is a `ProgramCache`.
         data_type: float32 or float16: what tensors are stored as. Arithmetic is in float32.
+        tune: whether launches that haven't been tuned yet are: they are run several times with each
+            of several local sizes, and the best is kept beside the program. Without it what is kept
+            is used, and nothing tried.
 
     Raises:
         ShapeError: *data_type* is another one.
@@ -80,54 +79,67 @@ class Runtime:
     """
 
     def __init__(
-        self, queue: cl.CommandQueue, cache: ProgramBuilder, data_type: Any = np.float32
+        self,
+        queue: cl.CommandQueue,
+        cache: ProgramBuilder,
+        data_type: Any = np.float32,
+        *,
+        tune: bool = False,
     ) -> None:
         self.queue = queue
         self.data_type = np.dtype(data_type)
         if self.data_type not in _VARIANTS:
             raise ShapeError("Runtime", "data type float32 or float16", self.data_type)
         self._context = queue.context
+        # The queue is in order: what a kernel still reads isn't written by the next before it ends.
+        self._pool = MemoryPool(ImmediateAllocator(queue))
         self._cache = cache
+        self._tune = tune
         self._programs = {program.name: program for program in load_manifest().programs}
         self._built: dict[str, cl.Program] = {}
         self._kernels: dict[tuple[str, str], cl.Kernel] = {}
+        self._local_sizes: dict[str, LocalSizes] = {}
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Copy an array to the device.
 
         Args:
-            array: any shape; uint8 stays uint8, anything else is converted to the runtime's data
-                type.
+            array: any shape; int32 and uint8 stay so, anything else is converted to the runtime's
+                data type.
 
         Raises:
             ShapeError: the array has no elements, or more than 2**30.
         """
-        data_type = array.dtype if array.dtype == np.uint8 else self.data_type
+        data_type = array.dtype if array.dtype in _INTEGERS else self.data_type
         _check_size("to_device", array.shape)
         given = np.ascontiguousarray(array, dtype=data_type)
         flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
         return Tensor(cl.Buffer(self._context, flags, hostbuf=given), array.shape, data_type)
 
-    def to_host(self, tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def to_host(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """Wait for a tensor and copy it to the host.
 
         Returns:
-            Its elements as float32, in its shape.
+            Its elements in its shape: float32 for float16 too, else of its own type.
         """
         array = np.empty(tensor.shape, tensor.data_type)
         cl.enqueue_copy(self.queue, array, tensor.buffer)
-        return array.astype(np.float32, copy=False)
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        """Make a tensor of the runtime's data type, whose elements are yet to be written.
+    def empty(self, shape: Sequence[int], data_type: Any = None) -> Tensor:
+        """Make a tensor whose elements are yet to be written.
+
+        Args:
+            shape: its shape.
+            data_type: float32, float16, int32 or uint8; the runtime's if None.
 
         Raises:
             ShapeError: the shape has no elements, or more than 2**30.
         """
         _check_size("empty", tuple(shape))
-        size = math.prod(shape) * self.data_type.itemsize
-        buffer = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, size)
-        return Tensor(buffer, tuple(shape), self.data_type)
+        kind = self.data_type if data_type is None else np.dtype(data_type)
+        buffer: Any = self._pool.allocate(math.prod(shape) * kind.itemsize)
+        return Tensor(buffer, tuple(shape), kind)
 
     def launch(
         self,
@@ -140,7 +152,8 @@ class Runtime:
         """Enqueue a kernel of the bundled programs.
 
         Every kernel takes its tensors, how many pieces of work there are (over which it loops),
-        other integers, and floats.
+        other integers, and floats. It must be safe to run several times on the same arguments, with
+        any local size: where launches are tuned, it is.
 
         Args:
             kernel: the names of the program in the manifest and of its kernel.
@@ -149,16 +162,48 @@ class Runtime:
             integers: the other arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
-        ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
-        arguments = [
-            *(None if tensor is None else tensor.buffer for tensor in tensors),
-            *map(np.int32, (work_items, *integers)),
-            *map(np.float32, floats),
-        ]
-        for index, argument in enumerate(arguments):
-            ready.set_arg(index, argument)
-        groups = -(-min(work_items, MOST_WORK_ITEMS) // LOCAL_SIZE)
-        cl.enqueue_nd_range_kernel(self.queue, ready, (groups * LOCAL_SIZE,), (LOCAL_SIZE,))
+        integers = (work_items, *integers)
+        ready = self._prepare(kernel, tensors, integers, floats)
+        local_size = self._local_sizes[kernel[0]].choose(kernel[1], ready, integers)
+        cl.enqueue_nd_range_kernel(self.queue, ready, *grid(work_items, local_size))
+
+    def launch_groups(
+        self,
+        kernel: tuple[str, str],
+        sizes: tuple[tuple[int, ...], tuple[int, ...]],
+        tensors: Sequence[Tensor | None],
+        integers: Sequence[int],
+        floats: Sequence[float] = (),
+    ) -> None:
+        """Enqueue a kernel whose work-groups work together: one with local memory and barriers.
+
+        Args:
+            kernel: the names of the program in the manifest and of its kernel.
+            sizes: the global size and the local size, which the kernel requires.
+            tensors: the tensors; None is a null pointer.
+            integers: the arguments of type ``int``.
+            floats: the arguments of type ``float``.
+        """
+        ready = self._prepare(kernel, tensors, integers, floats)
+        cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
+
+    def _prepare(
+        self,
+        kernel: tuple[str, str],
+        tensors: Sequence[Tensor | None],
+        integers: Sequence[int],
+        floats: Sequence[float],
+    ) -> cl.Kernel:
+        """Give a kernel with its arguments."""
+        ready = self._kernels.get(kernel)
+        if ready is None:
+            ready = self._kernels[kernel] = self._make_kernel(*kernel)
+            # Else pyopencl tries types, which takes microseconds a number.
+            kinds = [None] * len(tensors), [np.int32] * len(integers), [np.float32] * len(floats)
+            ready.set_arg_types([kind for group in kinds for kind in group])
+        buffers = [None if tensor is None else tensor.buffer for tensor in tensors]
+        ready.set_args(*buffers, *integers, *floats)
+        return ready
 
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
         if program not in self._built:
@@ -166,10 +211,11 @@ class Runtime:
             variant = specification.variant(_VARIANTS[self.data_type])
             options = build_options(specification, variant)
             source = specification.read_source()
-            self._built[program] = self._cache.build(self._context, source, options=options)
-        made = cl.Kernel(self._built[program], kernel)
-        self._kernels[program, kernel] = made
-        return made
+            built = self._cache.build(self._context, source, options=options)
+            keeper = self._cache if isinstance(self._cache, ProgramCache) else None
+            self._local_sizes[program] = LocalSizes(self.queue, built, keeper, tune=self._tune)
+            self._built[program] = built
+        return cl.Kernel(self._built[program], kernel)
 
 
 def _check_size(operator: str, shape: tuple[int, ...]) -> None:

@@ -112,6 +112,27 @@ def test_processes_of_the_application(tmp_path: Path) -> None:
     assert not errors
 
 
+BUILDS = """
+import sys, subprocess
+import pyopencl as cl
+context = cl.Context(cl.get_platforms()[0].get_devices()[:1])
+name = sys.argv[1]
+cl.Program(context, "kernel void %s(global int *x) { x[0] = 1; }" % name).build()
+if name == "parent":
+    subprocess.run([sys.executable, __file__, "child"], check=True)
+"""
+
+
+def test_a_run_of_several_processes(tmp_path: Path) -> None:
+    """What each of them missed is told, whoever wrote last."""
+    (tmp_path / "app.py").write_text(BUILDS)
+    start_run("app.py", "parent", cwd=tmp_path)
+    told = run("explain-miss", "--json").json
+    assert told["command"][-2:] == ["app.py", "parent"]
+    assert told["processes"] == 2
+    assert sorted(one["kernels"] for one in told["missed"]) == [["child"], ["parent"]]
+
+
 def test_only_pyopencl_installs_it(tmp_path: Path) -> None:
     """A program without pyopencl doesn't even import the package; nor does one where it fails."""
     (tmp_path / "app.py").write_text(

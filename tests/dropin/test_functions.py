@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import mace_cache
 from mace_cache import Outcome, ProgramCache
+from tests.dropin.builders import find_builders, read_modules
 from tests.dropin.functions import FUNCTIONS, run
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from mace_cache import Explanation
     from mace_cache.missed import Missed
 
-QUICK = ("arithmetic", "elementwise_kernel", "structures")
+QUICK = ("putting", "elementwise_kernel", "structures")
 
 
 class Recorder:
@@ -60,3 +62,32 @@ def test_the_same_results(name: str, device: cl.Device, tmp_path: Path) -> None:
 def test_all_are_tried() -> None:
     """No name here that isn't there."""
     assert set(QUICK) < set(FUNCTIONS)
+
+
+NEW = """
+from pyopencl import algorithm
+from pyopencl.scan import GenericScanKernel
+import numpy as np
+
+def direct(context): return cl.Program(context, "").build()
+def indirect(array): return algorithm.copy_if(array, "true")
+def make(name):
+    def made(array): return indirect(array)
+    return made
+sine = make("sine")
+def another(array, kind=GenericScanKernel): return kind(array)
+def assigning(result): result[...] = 1
+class Heir(GenericScanKernel): pass
+class Holder:
+    def method(self): return self.held.finish_setup()
+def nothing(array): return np.any(array), any(array), Exception.__init__(array)
+"""
+
+
+def test_a_new_function_that_builds_is_found() -> None:
+    """One that a later pyopencl adds, whichever way it builds: the campaign has to run it."""
+    modules = read_modules()
+    before = find_builders(modules)
+    after = find_builders({**modules, "new": ast.parse(NEW)})
+    names = "direct indirect make.made sine another assigning Heir Holder Holder.method"
+    assert after - before == {f"new:{name}" for name in names.split()}

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ACTIVATIONS = ("none", "relu", "relu6", "prelu", "sigmoid")
+ACTIVATIONS = (
+    "none",
+    "relu",
+    "relu6",
+    "prelu",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "hard_sigmoid",
+    "hard_swish",
+)
 
 
 def noise(seed: int, *shape: int) -> Array:
@@ -52,14 +66,18 @@ def activate(x: Array, activation: str, alpha: Array | None = None) -> Array:
     """Apply one of the activations."""
     if activation == "prelu":
         return np.where(x < 0, x * alpha, x)
-    functions = {
+    functions: dict[str, Callable[[Array], Array]] = {
         "none": lambda value: value,
         "relu": lambda value: np.maximum(value, 0),
         "relu6": lambda value: np.clip(value, 0, 6),
         "sigmoid": lambda value: 1 / (1 + np.exp(-value)),
+        "tanh": np.tanh,
+        "leaky_relu": lambda value: np.where(value < 0, 0.01 * value, value),
+        "elu": lambda value: np.where(value < 0, np.expm1(np.minimum(value, 0)), value),
+        "hard_sigmoid": lambda value: np.clip(value / 6 + 0.5, 0, 1),
+        "hard_swish": lambda value: value * np.clip(value / 6 + 0.5, 0, 1),
     }
-    result: Array = functions[activation](x)
-    return result
+    return functions[activation](x)
 
 
 def resize(image: Array, size: tuple[int, int], rectangle: tuple[float, ...]) -> Array:

@@ -153,7 +153,7 @@ def test_shapes_that_do_not_fit_are_named(
     [
         ({"stride": 3}, "stride 1 or 2, given 3"),
         ({"bias": (3,)}, "bias (4,), given float32 (3,)"),
-        ({"activation": "tanh"}, "sigmoid, given 'tanh'"),
+        ({"activation": "swish"}, "hard_swish, given 'swish'"),
         ({"activation": "prelu"}, "alpha of 4 channels for prelu, given None"),
         ({"activation": "prelu", "alpha": (2, 2)}, "given float32 (2, 2)"),
         ({"activation": "relu", "alpha": (4,)}, "no alpha with activation relu"),

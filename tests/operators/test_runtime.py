@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _LAUNCHERS = [
     *("activate", "add", "convolution", "depthwise_convolution", "max_pool"),
     *("pointwise_convolution", "resize_normalise"),
+    *("fully_connected", "matrix_product", "winograd_convolution", "winograd_weights"),
+    *("batch_to_space", "cast", "channel_shuffle", "crop", "depth_to_space"),
+    *("extract_image_patches", "gather", "pad", "resize", "space_to_batch", "space_to_depth"),
+    *("split", "strided_slice", "tile", "transpose"),
 ]
 _COPIERS = ["concatenate", "pad_channels", "reshape"]
 
@@ -38,8 +42,38 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     x = operators.convolution(runtime, x, weights)
     x = operators.pointwise_convolution(runtime, x, weights)
     x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
+    square = runtime.to_device(noise(0, 3, 3))
+    x = operators.fully_connected(runtime, operators.matrix_product(runtime, x, square), square)
+    operators.matrix_product(runtime, square, square)  # of few rows
+    weights = runtime.to_device(noise(0, 3, 3, 3, 3))
+    prepared = operators.winograd_weights(runtime, weights)
+    x = operators.winograd_convolution(runtime, x, prepared)
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
     runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
+    run_what_moves_elements(runtime, x)
+
+
+def run_what_moves_elements(runtime: Runtime, x: Tensor) -> None:
+    """Run each operator that copies elements to other places, or converts them."""
+    edge = x.shape[1]
+    x = operators.resize(runtime, x, (edge, edge))
+    x = operators.transpose(runtime, x, (0, 2, 1, 3))
+    x = operators.reshape(
+        operators.transpose(runtime, operators.reshape(x, (edge, -1)), (1, 0)), x.shape
+    )
+    x = operators.space_to_depth(runtime, x, block=2)
+    x = operators.channel_shuffle(runtime, x, groups=3)
+    x = operators.depth_to_space(runtime, x, block=2)
+    x = operators.space_to_batch(runtime, x, block=(2, 2))
+    x = operators.batch_to_space(runtime, x, block=(2, 2))
+    x = operators.extract_image_patches(runtime, x, sizes=(2, 2), strides=(2, 2))
+    x = operators.pad(runtime, x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="symmetric")
+    x = operators.crop(runtime, x, top=1, left=1, height=4, width=4)
+    x = operators.tile(runtime, x, (1, 2, 1, 2))
+    x = operators.strided_slice(runtime, x, (0,) * 4, x.shape, strides=(1, 2, 1, 1))
+    x = operators.split(runtime, x, 3, axis=-1)[1]
+    indices = operators.cast(runtime, operators.reshape(x, (-1,)), np.int32)
+    runtime.to_host(operators.gather(runtime, x, indices, axis=-1))
 
 
 def test_every_operator_is_run_here() -> None:

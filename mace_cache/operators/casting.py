@@ -1,0 +1,53 @@
+"""Conversions from one type of elements to another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_cache.errors import ShapeError
+from mace_cache.operators.copying import shares
+
+if TYPE_CHECKING:
+    from mace_cache.operators.tensor import Runtime, Tensor
+
+__all__ = ["cast"]
+
+_TYPES = [np.dtype(name) for name in ("float32", "float16", "int32", "uint8")]  # as in layout.cl
+
+
+def cast(runtime: Runtime, x: Tensor, data_type: Any) -> Tensor:
+    """Convert a tensor's elements: TFLite's CAST, with the edges defined.
+
+    Everything goes through float32. From floats to integers, what is behind the point is cut off
+    (as in TFLite and numpy). What an integer type can't hold becomes its nearest value (numpy
+    wraps around or leaves it open), and NaN becomes 0. Numbers are rounded to the nearest float32
+    or float16, to the even one of two; what float16 can't hold becomes infinite.
+
+    Args:
+        runtime: where to compute.
+        x: float32, float16, int32 or uint8, any shape, whatever the runtime's data type is.
+        data_type: one of these types.
+
+    Returns:
+        A tensor of the shape of *x* and of that type; *x* itself if it has that type.
+
+    Raises:
+        ShapeError: *data_type* is another one.
+    """
+    wanted = np.dtype(data_type)
+    if wanted not in _TYPES:
+        known = ", ".join(map(str, _TYPES))
+        raise ShapeError("cast", f"a data type of {known}", wanted)
+    if wanted == x.data_type:
+        return x
+    output = runtime.empty(x.shape, wanted)
+    run, _, work_items = shares(runtime, 1, x.size)
+    runtime.launch(
+        ("layout", "cast"),
+        work_items,
+        (x, output),
+        (run, x.size, _TYPES.index(x.data_type), _TYPES.index(wanted)),
+    )
+    return output
