@@ -2,7 +2,7 @@
    EACH_ROWS x EACH_COLUMNS elements of the result in the registers of each work-item. */
 
 #ifndef TILE_ROWS
-#define TILE_ROWS 64
+#define TILE_ROWS 32
 #endif
 #ifndef TILE_COLUMNS
 #define TILE_COLUMNS 64
@@ -14,7 +14,7 @@
 #define EACH_ROWS 8
 #endif
 #ifndef EACH_COLUMNS
-#define EACH_COLUMNS 8
+#define EACH_COLUMNS 4
 #endif
 
 #ifndef WIDE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TILE_COLUMNS", "TILE_ROWS", "Windows", "launch_product"]
 
-TILE_ROWS = 64
+TILE_ROWS = 32
 """Rows of the result that a work-group makes at a time, as in product_groups.h."""
 
 TILE_COLUMNS = 64
