@@ -51,7 +51,8 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library
-        operators.tensor operators.checks operators.convolutions operators.elementwise
+        operators.tensor operators.checks operators.arithmetic operators.unary
+        operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators
         warm_report _progress _warm_worker warm
     """,
