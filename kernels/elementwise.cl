@@ -15,8 +15,9 @@ kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *r
         const int index = row * channels + channel;
         float8 value = load_wide(left, index, count);
         if (right) value += load_wide(right, index, count);
-        value.lo = activate(value.lo, activation, coefficient, slopes, channel, count);
-        if (count > BLOCK) {
+        if (activation != NONE)
+            value.lo = activate(value.lo, activation, coefficient, slopes, channel, count);
+        if (activation != NONE && count > BLOCK) {
             const int next = channel + BLOCK;
             value.hi = activate(value.hi, activation, coefficient, slopes, next, count - BLOCK);
         }

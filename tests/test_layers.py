@@ -53,7 +53,9 @@ FLOORS = {
         manifest library
         operators.tensor operators.checks operators.arithmetic operators.unary
         operators.convolutions operators.elementwise
-        operators.image operators.layout operators.pooling operators
+        operators.image operators.layout operators.pooling operators.recurrent
+        operators.statistics operators.reductions operators.scaling operators.normalisation
+        operators
         warm_report _progress _warm_worker warm
     """,
     "the command": """

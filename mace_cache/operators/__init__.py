@@ -26,7 +26,24 @@ from mace_cache.operators.convolutions import (
 from mace_cache.operators.elementwise import activate, add, add_n
 from mace_cache.operators.image import resize_normalise
 from mace_cache.operators.layout import concatenate, pad_channels, reshape
+from mace_cache.operators.normalisation import (
+    instance_norm,
+    layer_norm,
+    lp_norm,
+    mean_variance_norm,
+)
 from mace_cache.operators.pooling import max_pool
+from mace_cache.operators.recurrent import lstm_cell
+from mace_cache.operators.reductions import (
+    log_softmax,
+    reduce_maximum,
+    reduce_mean,
+    reduce_minimum,
+    reduce_product,
+    reduce_sum,
+    softmax,
+)
+from mace_cache.operators.scaling import batch_norm, bias_add
 from mace_cache.operators.tensor import ProgramBuilder, Runtime, Tensor
 from mace_cache.operators.unary import (
     absolute,
@@ -51,6 +68,8 @@ __all__ = [
     "activate",
     "add",
     "add_n",
+    "batch_norm",
+    "bias_add",
     "clip",
     "combine",
     "concatenate",
@@ -61,9 +80,15 @@ __all__ = [
     "erf",
     "exp",
     "floor_divide",
+    "instance_norm",
+    "layer_norm",
     "log",
+    "log_softmax",
+    "lp_norm",
+    "lstm_cell",
     "max_pool",
     "maximum",
+    "mean_variance_norm",
     "minimum",
     "multiply",
     "negate",
@@ -71,10 +96,16 @@ __all__ = [
     "pointwise_convolution",
     "power",
     "reciprocal",
+    "reduce_maximum",
+    "reduce_mean",
+    "reduce_minimum",
+    "reduce_product",
+    "reduce_sum",
     "reshape",
     "resize_normalise",
     "rsqrt",
     "sign",
+    "softmax",
     "sqrt",
     "square",
     "squared_difference",
