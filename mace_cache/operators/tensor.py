@@ -175,17 +175,14 @@ class Runtime:
             integers: the arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
-        ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
-        arguments = [
-            *(None if tensor is None else tensor.buffer for tensor in tensors),
-            *map(np.int32, integers),
-            *map(np.float32, floats),
-        ]
-        for index, argument in enumerate(arguments):
-            ready.set_arg(index, argument)
+        ready = self._kernels.get(kernel) or self._make_kernel(
+            *kernel, [None] * len(tensors) + [np.int32] * len(integers) + [np.float32] * len(floats)
+        )
+        buffers = [None if tensor is None else tensor.buffer for tensor in tensors]
+        ready.set_args(*buffers, *integers, *floats)
         cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
 
-    def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
+    def _make_kernel(self, program: str, kernel: str, types: list[Any]) -> cl.Kernel:
         if program not in self._built:
             specification = self._programs[program]
             variant = specification.variant(_VARIANTS[self.data_type])
@@ -193,6 +190,7 @@ class Runtime:
             source = specification.read_source()
             self._built[program] = self._cache.build(self._context, source, options=options)
         made = cl.Kernel(self._built[program], kernel)
+        made.set_scalar_arg_dtypes(types)  # set_arg tries many types, 10 us for each number
         self._kernels[program, kernel] = made
         return made
 
