@@ -188,7 +188,7 @@ def _divide(count: int, rows: int, *, flat: bool) -> tuple[int, int, int]:
         has, and how many sections there are.
     """
     across = 1
-    wanted = max(rows // 4 if flat else 1, LOCAL_SIZE // count)
+    wanted = max(rows // 16 if flat else 1, LOCAL_SIZE // count)
     while across < LOCAL_SIZE and 2 * across <= min(wanted, rows):
         across *= 2
     groups = -(-count * across // LOCAL_SIZE)
