@@ -84,22 +84,25 @@ kernel void broadcast(global const DATA_TYPE *left, global const DATA_TYPE *righ
                       int left_step, int right_step, int length_1, int left_1, int right_1,
                       int length_2, int left_2, int right_2, int length_3, int left_3, int right_3,
                       int length_4, int left_4, int right_4, int left_outer, int right_outer) {
-    const int runs = (length + WIDE - 1) / WIDE;
+    const int spans = (length + SPAN - 1) / SPAN;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        int row = item / runs;
-        const int first = (item - row * runs) * WIDE;
-        const int count = length - first;
-        const int index = row * length + first;
-        int left_index = first * left_step, right_index = first * right_step;
+        int row = item / spans;
+        const int start = (item - row * spans) * SPAN, index = row * length;
+        const int end = start + SPAN < length ? start + SPAN : length;
+        int left_index = 0, right_index = 0;
         AXIS(1)
         AXIS(2)
         AXIS(3)
         AXIS(4)
         left_index += row * left_outer;
         right_index += row * right_outer;
-        const float8 a = load_operand(left, left_index, left_step, count);
-        const float8 b = load_operand(right, right_index, right_step, count);
-        store_wide(combine_values(a, b, operation), output, index, count);
+        for (int place = start; place < end; place += WIDE) {
+            const int count = length - place;
+            const float8 a = load_operand(left, left_index + place * left_step, left_step, count);
+            const float8 b =
+                load_operand(right, right_index + place * right_step, right_step, count);
+            store_wide(combine_values(a, b, operation), output, index + place, count);
+        }
     }
 }
 

@@ -13,25 +13,26 @@ kernel void normalise(global const DATA_TYPE *input, global const float *centre,
                       global const DATA_TYPE *offset, global const DATA_TYPE *slopes,
                       global DATA_TYPE *output, int work_items, int width, int shared, int flat,
                       int activation, float coefficient, float epsilon) {
-    const int runs = (width + WIDE - 1) / WIDE;
+    const int spans = (width + SPAN - 1) / SPAN, runs = (width + WIDE - 1) / WIDE;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int row = item / runs, run = item - row * runs;
-        const int first = run * WIDE, count = width - first;
-        const int place = (flat ? row : row / shared * runs + run) * WIDE;
-        float8 value = load_wide(input, row * width + first, count);
-        if (centre) value -= LOAD8_float(centre, place);
-        if (factor) value *= LOAD8_float(factor, place);
-        if (mean) value -= load_wide(mean, first, count);
-        if (variance) value /= sqrt(load_wide(variance, first, count) + epsilon);
-        if (scale) value *= load_wide(scale, first, count);
-        if (offset) value += load_wide(offset, first, count);
-        if (activation != NONE) {
-            const int next = first + BLOCK;
-            value.lo = activate(value.lo, activation, coefficient, slopes, first, count);
-            if (count > BLOCK)
-                value.hi =
-                    activate(value.hi, activation, coefficient, slopes, next, count - BLOCK);
+        const int row = item / spans, start = (item - row * spans) * SPAN;
+        const int end = start + SPAN < width ? start + SPAN : width;
+        const int places = flat ? row * WIDE : row / shared * runs * WIDE;
+        for (int first = start; first < end; first += WIDE) {
+            const int count = width - first, place = flat ? places : places + first;
+            float8 value = load_wide(input, row * width + first, count);
+            if (centre) value -= LOAD8_float(centre, place);
+            if (factor) value *= LOAD8_float(factor, place);
+            if (mean) value -= load_wide(mean, first, count);
+            if (variance) value /= sqrt(load_wide(variance, first, count) + epsilon);
+            if (scale) value *= load_wide(scale, first, count);
+            if (offset) value += load_wide(offset, first, count);
+            if (activation != NONE)
+                value.lo = activate(value.lo, activation, coefficient, slopes, first, count);
+            if (activation != NONE && count > BLOCK)
+                value.hi = activate(value.hi, activation, coefficient, slopes, first + BLOCK,
+                                    count - BLOCK);
+            store_wide(value, output, row * width + first, count);
         }
-        store_wide(value, output, row * width + first, count);
     }
 }

@@ -171,13 +171,17 @@ kernel __attribute__((reqd_work_group_size(LANES, 1, 1))) void reduce(
 kernel void softmax(global const DATA_TYPE *input, global const float *maxima,
                     global const float *factors, global DATA_TYPE *output, int work_items,
                     int width, int shared, int flat, int logarithm) {
-    const int runs = (width + WIDE - 1) / WIDE;
+    const int spans = (width + SPAN - 1) / SPAN, runs = (width + WIDE - 1) / WIDE;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int row = item / runs, run = item - row * runs;
-        const int first = run * WIDE, count = width - first;
-        const int place = (flat ? row : row / shared * runs + run) * WIDE;
-        const float8 x = load_wide(input, row * width + first, count) - LOAD8_float(maxima, place);
-        const float8 factor = LOAD8_float(factors, place);
-        store_wide(logarithm ? x - factor : exp(x) * factor, output, row * width + first, count);
+        const int row = item / spans, start = (item - row * spans) * SPAN;
+        const int end = start + SPAN < width ? start + SPAN : width;
+        const int places = flat ? row * WIDE : row / shared * runs * WIDE;
+        for (int first = start; first < end; first += WIDE) {
+            const int index = row * width + first, count = width - first;
+            const int place = flat ? places : places + first;
+            const float8 x = load_wide(input, index, count) - LOAD8_float(maxima, place);
+            const float8 factor = LOAD8_float(factors, place);
+            store_wide(logarithm ? x - factor : exp(x) * factor, output, index, count);
+        }
     }
 }

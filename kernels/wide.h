@@ -5,6 +5,9 @@
 
 #define WIDE 8
 
+/* How much of a row a work-item takes at once, where finding the row's place is much of the work. */
+#define SPAN 32
+
 typedef float8 __attribute__((aligned(4))) unaligned_float8;
 
 #define LOAD8_float(pointer, index) (*(global const unaligned_float8 *)((pointer) + (index)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
 
 __all__ = [
+    "SPAN",
     "WIDE",
     "Operand",
     "combine",
@@ -32,6 +33,9 @@ Operand: TypeAlias = Tensor | float
 
 WIDE = 8
 """How many elements lie together that kernels work on at a time: WIDE in wide.h."""
+
+SPAN = 32
+"""How many elements of a row a work-item takes: SPAN in wide.h."""
 
 _OPERATIONS = (  # as in arithmetic.cl
     "add",
@@ -168,7 +172,7 @@ def _launch_broadcast(
     lengths = [length for length, _, _ in outer]
     runtime.launch(
         ("arithmetic", "broadcast"),
-        math.prod(lengths) * -(-along[0] // WIDE),
+        math.prod(lengths) * -(-along[0] // SPAN),
         tensors,
         (
             number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import WIDE
+from mace_cache.operators.arithmetic import SPAN
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.scaling import normalise_channels
 from mace_cache.operators.statistics import group_axes, reduce_statistics
@@ -215,7 +215,7 @@ def _apply(
     width = layout.length if flat else layout.inner
     runtime.launch(
         ("normalisation", "normalise"),
-        x.size // width * -(-width // WIDE),
+        x.size // width * -(-width // SPAN),
         (x, *statistics, *given, None, output),
         (width, layout.length, flat, 0),
         (0.0, 0.0),

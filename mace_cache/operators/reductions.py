@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_cache.operators.arithmetic import WIDE
+from mace_cache.operators.arithmetic import SPAN
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.layout import reshape
 from mace_cache.operators.statistics import Layout, group_axes, reduce_statistics, reduce_tensor
@@ -139,7 +139,7 @@ def _softmax(runtime: Runtime, operator: str, x: Tensor, axis: int, *, finish: s
     width = layout.length if flat else layout.inner
     runtime.launch(
         ("reduction", "softmax"),
-        x.size // width * -(-width // WIDE),
+        x.size // width * -(-width // SPAN),
         (x, maxima, factors, output),
         (width, layout.length, flat, finish == "logarithm"),
     )

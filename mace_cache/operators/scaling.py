@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import WIDE
+from mace_cache.operators.arithmetic import SPAN
 from mace_cache.operators.checks import activation_arguments, check_type
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def normalise_channels(
     output = runtime.empty(x.shape)
     runtime.launch(
         ("normalisation", "normalise"),
-        x.size // channels * -(-channels // WIDE),
+        x.size // channels * -(-channels // SPAN),
         (x, *statistics, *given, slopes, output),
         (channels, shared, 0, number),
         (coefficient, epsilon),
