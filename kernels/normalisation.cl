@@ -3,6 +3,14 @@
 #include "common.h"
 #include "wide.h"
 
+static float8 activate_wide(float8 value, int activation, float coefficient,
+                            global const DATA_TYPE *slopes, int channel, int count) {
+    const float4 low = activate(value.lo, activation, coefficient, slopes, channel, count);
+    if (count <= BLOCK) return (float8)(low, value.hi);
+    const int next = channel + BLOCK;
+    return (float8)(low, activate(value.hi, activation, coefficient, slopes, next, count - BLOCK));
+}
+
 /* output = activation((input - centre) * factor * scale + offset), where whatever is null is left
    out. centre and factor are statistics as reduction.cl makes them, the same for `shared` rows, or, if
    flat, one for each row; mean and variance stand for them if they are given. Those, scale, offset
@@ -28,10 +36,7 @@ kernel void normalise(global const DATA_TYPE *input, global const float *centre,
             if (scale) value *= load_wide(scale, first, count);
             if (offset) value += load_wide(offset, first, count);
             if (activation != NONE)
-                value.lo = activate(value.lo, activation, coefficient, slopes, first, count);
-            if (activation != NONE && count > BLOCK)
-                value.hi = activate(value.hi, activation, coefficient, slopes, first + BLOCK,
-                                    count - BLOCK);
+                value = activate_wide(value, activation, coefficient, slopes, first, count);
             store_wide(value, output, row * width + first, count);
         }
     }

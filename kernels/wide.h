@@ -1,7 +1,7 @@
 /* Runs of 8 elements, for kernels that go through memory from end to end; the last run may be short.
 
-   Written without calls: PoCL calls a function for each vload8, min or fmax, which a loop that only
-   moves data doesn't forgive. */
+   Comes after common.h. Written without calls: PoCL calls a function for each vload8, min or fmax,
+   which a loop that only moves data doesn't forgive. */
 
 #define WIDE 8
 
