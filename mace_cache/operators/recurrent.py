@@ -15,6 +15,7 @@ __all__ = ["lstm_cell"]
 
 _GATES = "ifco"  # as recurrent.cl takes them
 _MATRIX_AXES = 2
+_TOGETHER = 4  # as in recurrent.cl
 
 
 def lstm_cell(
@@ -66,12 +67,12 @@ def lstm_cell(
     if sorted(gates) != sorted(_GATES):
         raise ShapeError(operator, "gates i, o, f and c in any order", repr(gates))
     made = runtime.empty((batch, units)), runtime.empty((batch, units))
-    groups = batch * units
+    groups = -(-batch * units // _TOGETHER)
     runtime.launch_groups(
         ("recurrent", "lstm_cell"),
         ((min(groups * LOCAL_SIZE, MOST_WORK_ITEMS),), (LOCAL_SIZE,)),
         (x, hidden, cell, *weights, bias, *made),
-        (groups, units, inputs, *(gates.index(gate) for gate in _GATES)),
+        (batch * units, units, inputs, *(gates.index(gate) for gate in _GATES)),
         (forget_bias,),
     )
     return made
