@@ -54,17 +54,12 @@ static float8 load_row(global const DATA_TYPE *input, global const float *given,
     return load_wide(input, index, count);
 }
 
-/* Four rows at once, as an addition waits for the one before. */
-#define ROW(number) \
-    (load_row(input, given, base + (row + number * across) * step, count) - centre)
-#define ROWS(case_, value, both)                                                  \
-    case case_:                                                                   \
-        for (; row + 3 * across < end; row += 4 * across) {                       \
-            const float8 a = value(ROW(0)), b = value(ROW(1));                    \
-            const float8 c = value(ROW(2)), d = value(ROW(3));                    \
-            total = both(total, both(both(a, b), both(c, d)));                    \
-        }                                                                         \
-        for (; row < end; row += across) total = both(total, value(ROW(0)));      \
+#define ROWS(case_, value, both)                                                         \
+    case case_:                                                                          \
+        for (; row < end; row += across) {                                               \
+            const float8 x = load_row(input, given, base + row * step, count) - centre;  \
+            total = both(total, value(x));                                               \
+        }                                                                                \
         break;
 #define AS_IT_IS(x) (x)
 #define ADD(x, y) ((x) + (y))
