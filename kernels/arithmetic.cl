@@ -27,9 +27,12 @@ static float8 floor_divide(float8 a, float8 b) {
 /* pow is a hundred times slower in PoCL. The error is about that of a product, |b * log(a)| times. */
 static float8 raise(float8 a, float8 b) {
     const float8 zero = 0.0f, one = 1.0f, none = NAN;
-    const float8 size = exp(b * log(fabs(a))), half_b = b * 0.5f;
-    const float8 odd = floor(half_b) == half_b ? size : -size;
-    const float8 signed_size = a < zero ? (floor(b) == b ? odd : none) : size;
+    const float8 size = exp(b * log(a < zero ? -a : a)), half_b = b * 0.5f;
+    float8 signed_size = size;
+    if (any(a < zero)) {
+        const float8 odd = floor(half_b) == half_b ? size : -size;
+        signed_size = a < zero ? (floor(b) == b ? odd : none) : size;
+    }
     return b == zero ? one : signed_size;
 }
 
