@@ -3,16 +3,20 @@
    DATA_TYPE, a build option, is float or half: what tensors are stored as. A half is only ever loaded
    and stored (vload_half, vstore_half: OpenCL C specification, 6.15.7), so cl_khr_fp16 isn't needed. */
 
+/* PoCL makes four accesses of vload4 and vstore4 on floats, and one of this. */
+typedef float4 __attribute__((aligned(4))) unaligned_float4;
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
 #define LOAD_float(pointer, index) (pointer)[index]
 #define LOAD_half(pointer, index) vload_half(index, pointer)
-#define LOAD4_float(pointer, index) vload4(0, (pointer) + (index))
+#define LOAD4_float(pointer, index) (*(global const unaligned_float4 *)((pointer) + (index)))
 #define LOAD4_half(pointer, index) vload_half4(0, (pointer) + (index))
 #define STORE_float(value, pointer, index) (pointer)[index] = (value)
 #define STORE_half(value, pointer, index) vstore_half(value, index, pointer)
-#define STORE4_float(value, pointer, index) vstore4(value, 0, (pointer) + (index))
+#define STORE4_float(value, pointer, index) \
+    (*(global unaligned_float4 *)((pointer) + (index)) = (value))
 #define STORE4_half(value, pointer, index) vstore_half4(value, 0, (pointer) + (index))
 
 #define LOAD(pointer, index) JOIN(LOAD_, DATA_TYPE)(pointer, index)
@@ -55,20 +59,28 @@ static void store_block(float4 value, global DATA_TYPE *pointer, int index, int 
     if (count > 2) STORE(value.z, pointer, index + 2);
 }
 
+/* Comparisons, as PoCL calls a function for each fmin and fmax; what is not a number stays so. */
+static float4 clip(float4 value, float4 low, float4 high) {
+    const float4 raised = value < low ? low : value;
+    return raised > high ? high : raised;
+}
+
 /* Slopes of PRELU are one a channel, and read for no other activation. The coefficient is the slope
    of LEAKY_RELU below 0, and the limit (negated) of ELU. */
 static float4 activate(float4 value, int activation, float coefficient,
                        global const DATA_TYPE *slopes, int channel, int count) {
+    const float4 zero = 0.0f;
     switch (activation) {
-    case RELU: return fmax(value, 0.0f);
-    case RELU6: return clamp(value, 0.0f, 6.0f);
-    case PRELU: return fmax(value, 0.0f) + fmin(value, 0.0f) * load_block(slopes, channel, count);
+    case NONE: return value;
+    case RELU: return value < zero ? zero : value;
+    case RELU6: return clip(value, 0.0f, 6.0f);
+    case PRELU: return value < zero ? value * load_block(slopes, channel, count) : value;
     case SIGMOID: return 1.0f / (1.0f + exp(-value));
     case TANH: return tanh(value);
-    case LEAKY_RELU: return fmax(value, 0.0f) + fmin(value, 0.0f) * coefficient;
-    case ELU: return fmax(value, 0.0f) + expm1(fmin(value, 0.0f)) * coefficient;
-    case HARD_SIGMOID: return clamp(value / 6.0f + 0.5f, 0.0f, 1.0f);
-    case HARD_SWISH: return value * clamp(value / 6.0f + 0.5f, 0.0f, 1.0f);
+    case LEAKY_RELU: return value < zero ? value * coefficient : value;
+    case ELU: return value < zero ? expm1(value) * coefficient : value;
+    case HARD_SIGMOID: return clip(value * (1.0f / 6) + 0.5f, 0.0f, 1.0f);
+    case HARD_SWISH: return value * clip(value * (1.0f / 6) + 0.5f, 0.0f, 1.0f);
     default: return value;
     }
 }

@@ -10,16 +10,6 @@
 
 #include "product.h"
 
-/* PoCL calls load_block as a function in kernels of this size. */
-#if PROCESSOR
-typedef float4 unaligned_float4 __attribute__((aligned(4)));
-#define QUICK_LOAD4_float(pointer, index) (*(global const unaligned_float4 *)((pointer) + (index)))
-#else
-#define QUICK_LOAD4_float(pointer, index) LOAD4_float(pointer, index)
-#endif
-#define QUICK_LOAD4_half(pointer, index) LOAD4_half(pointer, index)
-#define QUICK_LOAD4(pointer, index) JOIN(QUICK_LOAD4_, DATA_TYPE)(pointer, index)
-
 #define PATCH 4
 
 /* One work-item at a time transforms the patch of one tile, for BLOCK channels: B^T d B. */
@@ -43,7 +33,7 @@ kernel void transform_input(global const DATA_TYPE *input, global float4 *output
                 column[y] = 0.0f;
                 if (y0 + y >= 0 && y0 + y < height && x0 + x >= 0 && x0 + x < width) {
                     const int from = ((batch * height + y0 + y) * width + x0 + x) * channels + channel;
-                    column[y] = count >= BLOCK ? QUICK_LOAD4(input, from)
+                    column[y] = count >= BLOCK ? LOAD4(input, from)
                                                : load_block(input, from, count);
                 }
             }

@@ -51,8 +51,10 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library _trials local_sizes
-        operators.tensor operators.checks operators.convolutions operators.elementwise
-        operators.image operators.layout operators.pooling
+        operators.tensor operators.checks operators.arithmetic operators.unary
+        operators.convolutions operators.elementwise
+        operators.image operators.layout operators.pooling operators.recurrent
+        operators.statistics operators.reductions operators.scaling operators.normalisation
         operators.product operators.matrix operators.winograd
         operators.copying operators.slicing operators.padding operators.rearranging
         operators.casting operators.resizing operators

@@ -5,32 +5,62 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import activation_arguments, blocks, check_type
+from mace_cache.operators.arithmetic import WIDE, combine
+from mace_cache.operators.checks import activation_arguments, check_type
+from mace_cache.operators.tensor import Tensor
 
 if TYPE_CHECKING:
-    from mace_cache.operators.tensor import Runtime, Tensor
+    from collections.abc import Sequence
 
-__all__ = ["activate", "add"]
+    from mace_cache.operators.arithmetic import Operand
+    from mace_cache.operators.tensor import Runtime
+
+__all__ = ["activate", "add", "add_n"]
 
 
-def add(runtime: Runtime, a: Tensor, b: Tensor, *, activation: str = "none") -> Tensor:
-    """Add two tensors of one shape: TFLite's ADD without broadcasting.
+def add(runtime: Runtime, a: Operand, b: Operand, *, activation: str = "none") -> Tensor:
+    """Add: TFLite's ADD. Two tensors of one shape need no broadcasting, and one launch.
 
     Args:
         runtime: where to compute.
-        a: any shape.
-        b: the same shape.
+        a: a tensor of any shape, or a number.
+        b: a tensor whose shape can be broadcast with that of *a* by numpy's rules, or a number;
+            one of the two is a tensor.
         activation: one of those that `activate` knows, but ``prelu``, applied to the sum.
 
     Returns:
-        A tensor of that shape.
+        A tensor of the shape that both are broadcast to.
 
     Raises:
-        ShapeError: the shapes or types differ, or the activation is another one.
+        ShapeError: as `mace_cache.operators.arithmetic.combine`; or the activation is another one.
     """
-    if a.shape != b.shape:
-        raise ShapeError("add", "two tensors of one shape", f"{a} and {b}")
-    return _launch(runtime, (a, b), "add", activation)
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape:
+        return _launch(runtime, (a, b), "add", activation)
+    total = combine(runtime, "add", a, b)
+    return total if activation == "none" else _launch(runtime, (total, None), "add", activation)
+
+
+def add_n(runtime: Runtime, tensors: Sequence[Tensor]) -> Tensor:
+    """Add several tensors of one shape, one after the other: TFLite's ADD_N, ONNX's Sum.
+
+    Args:
+        runtime: where to compute.
+        tensors: one or more, of one shape.
+
+    Returns:
+        A tensor of that shape, a new one. Every sum on the way is rounded to the data type.
+
+    Raises:
+        ShapeError: no tensors, or shapes or types that differ.
+    """
+    if not tensors or any(tensor.shape != tensors[0].shape for tensor in tensors):
+        given = [tensor.shape for tensor in tensors]
+        raise ShapeError("add_n", "one or more tensors of one shape", given)
+    first, *others = tensors
+    total = _launch(runtime, (first, others[0] if others else None), "add_n", "none")
+    for other in others[1:]:
+        total = _launch(runtime, (total, other), "add_n", "none")
+    return total
 
 
 def activate(
@@ -43,7 +73,7 @@ def activate(
 
     Args:
         runtime: where to compute.
-        x: any shape of one axis or more; the last one is channels.
+        x: any shape; the last axis is channels.
         activation: ``none``, ``relu``, ``relu6``, ``prelu``, ``sigmoid``, ``tanh``,
             ``leaky_relu``, ``elu``, ``hard_sigmoid`` or ``hard_swish``.
         alpha: for ``prelu`` the slopes of negative values, one a channel; for ``leaky_relu`` their
@@ -66,15 +96,15 @@ def _launch(
     alpha: Tensor | float | None = None,
 ) -> Tensor:
     left, right = tensors
-    if not left.shape:
-        raise ShapeError(operator, "tensors of one axis or more", left)
-    channels = left.shape[-1]
+    if activation == "prelu" and not left.shape:
+        raise ShapeError(operator, "tensors of one axis or more for prelu", left)
+    channels = left.shape[-1] if activation == "prelu" else left.size
     slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
     check_type(operator, runtime, left, right, slopes)
     output = runtime.empty(left.shape)
     runtime.launch(
         ("elementwise", "add_activate"),
-        left.size // channels * blocks(channels),
+        left.size // channels * -(-channels // WIDE),
         (left, right, slopes, output),
         (channels, number),
         (coefficient,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def test_add_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str, se
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 5, 7), (2, 3, 5, 8), (2, 1, 1, 13)])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (17,), (2, 3, 5, 7), (2, 3, 5, 8), (2, 1, 1, 13)])
 def test_activate_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str) -> None:
     """Every activation is what its definition gives, for any number of axes."""
     x = noise(0, *shape) * 5
@@ -44,16 +45,41 @@ def test_activate_is_numpys(bench: Bench, shape: tuple[int, ...], activation: st
     bench.assert_close(result, reference.activate(bench.rounded(x), activation, alpha))
 
 
+_EDGES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e3, -1e3, 3e4, -3e4, 1e-7]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_at_their_limits(bench: Bench, activation: str) -> None:
+    """Zeros, infinities and NaN, and where an exponential overflows, as in the definition."""
+    x = np.array(_EDGES)
+    alpha = np.full(x.size, 0.25) if activation == "prelu" else None
+    put = bench.runtime.to_device
+    slopes = None if alpha is None else put(alpha)
+    made = bench.runtime.to_host(activate(bench.runtime, put(x), activation, slopes))
+    with np.errstate(all="ignore"):
+        expected = reference.activate(bench.rounded(x), activation, alpha)
+    bench.assert_close(made, expected)
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "elu"])
+def test_a_coefficient_may_be_given(bench: Bench, activation: str) -> None:
+    """The slope of leaky_relu, and how far elu goes below 0."""
+    x = bench.rounded(noise(0, 3, 5))
+    made = activate(bench.runtime, bench.runtime.to_device(x), activation, 0.3)
+    below = 0.3 * x if activation == "leaky_relu" else 0.3 * np.expm1(x)
+    bench.assert_close(bench.runtime.to_host(made), np.where(x < 0, below, x))
+
+
 def test_shapes_that_do_not_fit_are_named(runtime: Runtime) -> None:
-    """Nothing is broadcast: the error tells both shapes."""
-    with pytest.raises(ShapeError, match=r"add: .*\(2, 3\) and float32 \(3,\)"):
-        add(runtime, runtime.empty((2, 3)), runtime.empty((3,)))
+    """The error tells both shapes."""
+    with pytest.raises(ShapeError, match=r"add: .*\(2, 3\) and float32 \(2,\)"):
+        add(runtime, runtime.empty((2, 3)), runtime.empty((2,)))
 
 
 def test_a_tensor_without_axes_is_refused(runtime: Runtime) -> None:
-    """A scalar has no channels."""
-    with pytest.raises(ShapeError, match=r"activate: .*one axis or more, given float32 \(\)"):
-        activate(runtime, runtime.empty(()), "relu")
+    """A scalar has no channels, which the slopes of prelu are for."""
+    with pytest.raises(ShapeError, match=r"activate: .*one axis or more .*given float32 \(\)"):
+        activate(runtime, runtime.empty(()), "prelu", runtime.empty((1,)))
 
 
 def test_add_has_no_slopes_for_prelu(runtime: Runtime) -> None:

@@ -30,6 +30,12 @@ _LAUNCHERS = [
     *("batch_to_space", "cast", "channel_shuffle", "crop", "depth_to_space"),
     *("extract_image_patches", "gather", "pad", "resize", "space_to_batch", "space_to_depth"),
     *("split", "strided_slice", "tile", "transpose"),
+    *("combine", "divide", "equal", "floor_divide", "maximum", "minimum", "multiply", "power"),
+    *("squared_difference", "subtract", "add_n", "transform", "absolute", "clip", "erf", "exp"),
+    *("log", "negate", "reciprocal", "rsqrt", "sign", "sqrt", "square", "reduce_maximum"),
+    *("reduce_mean", "reduce_minimum", "reduce_product", "reduce_sum", "softmax", "log_softmax"),
+    *("batch_norm", "bias_add", "instance_norm", "layer_norm", "lp_norm", "mean_variance_norm"),
+    "lstm_cell",
 ]
 _COPIERS = ["concatenate", "pad_channels", "reshape"]
 
@@ -49,6 +55,13 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     prepared = operators.winograd_weights(runtime, weights)
     x = operators.winograd_convolution(runtime, x, prepared)
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
+    three = runtime.to_device(noise(0, 3))
+    x = operators.multiply(runtime, operators.negate(runtime, x), operators.subtract(runtime, x, x))
+    x = operators.instance_norm(runtime, operators.subtract(runtime, x, three), three, three)
+    x = operators.softmax(runtime, operators.softmax(runtime, x, axis=1))
+    pixels = operators.reshape(operators.reduce_sum(runtime, x), (1, 1))
+    column = runtime.to_device(noise(0, 4, 1))
+    operators.lstm_cell(runtime, (pixels, pixels), pixels, (column, column))
     runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
     run_what_moves_elements(runtime, x)
 

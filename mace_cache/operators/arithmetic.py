@@ -1,0 +1,220 @@
+"""Arithmetic on two operands, element by element, broadcast as numpy does."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+from mace_cache.errors import ShapeError
+from mace_cache.operators.checks import check_type
+from mace_cache.operators.tensor import Tensor
+
+if TYPE_CHECKING:
+    from mace_cache.operators.tensor import Runtime
+
+__all__ = [
+    "SPAN",
+    "WIDE",
+    "Operand",
+    "combine",
+    "divide",
+    "equal",
+    "floor_divide",
+    "maximum",
+    "minimum",
+    "multiply",
+    "power",
+    "squared_difference",
+    "subtract",
+]
+
+Operand: TypeAlias = Tensor | float
+
+WIDE = 8
+"""How many elements lie together that kernels work on at a time: WIDE in wide.h."""
+
+SPAN = 32
+"""How many elements of a row a work-item takes: SPAN in wide.h."""
+
+_OPERATIONS = (  # as in arithmetic.cl
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "minimum",
+    "maximum",
+    "squared_difference",
+    "power",
+    "equal",
+    "floor_divide",
+)
+_MOST_AXES = 6
+
+
+def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
+    """Combine two operands, element by element, as the operation says.
+
+    Args:
+        runtime: where to compute.
+        operation: ``add``, or the name of one of this module's functions.
+        a: a tensor of any shape, or a number.
+        b: a tensor whose shape can be broadcast with that of *a* by numpy's rules, or a number;
+            one of the two is a tensor.
+
+    Returns:
+        A tensor of the shape that both are broadcast to.
+
+    Raises:
+        ShapeError: there is no such operation; neither operand is a tensor, or one is of another
+            type than the runtime's; the shapes can't be broadcast, or have more than 6 axes left
+            when those that can be taken together are.
+    """
+    if operation not in _OPERATIONS:
+        known = ", ".join(_OPERATIONS)
+        raise ShapeError("combine", f"an operation of {known}", repr(operation))
+    tensors = [operand for operand in (a, b) if isinstance(operand, Tensor)]
+    check_type(operation, runtime, *tensors)
+    if not tensors:
+        raise ShapeError(operation, "one tensor or two", f"{a} and {b}")
+    left, right = tensors[0], tensors[-1]
+    shape = _broadcast(left.shape, right.shape)
+    if shape is None:
+        raise ShapeError(operation, "shapes that can be broadcast", f"{a} and {b}")
+    axes = _merge_axes(shape, left.shape, right.shape)
+    if len(axes) > _MOST_AXES:
+        raise ShapeError(operation, f"{_MOST_AXES} axes to broadcast at most", f"{a} and {b}")
+    output = runtime.empty(shape)
+    number = _OPERATIONS.index(operation)
+    if left.size == right.size == output.size:
+        operands = [operand if isinstance(operand, Tensor) else None for operand in (a, b)]
+        runtime.launch(
+            ("arithmetic", "combine"),
+            -(-output.size // WIDE),
+            (*operands, output),
+            (output.size, number),
+            [float(operand) for operand in (a, b) if not isinstance(operand, Tensor)] or [0.0],
+        )
+    else:
+        _launch_broadcast(runtime, (left, right, output), number, axes)
+    return output
+
+
+def subtract(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give a - b: TFLite's SUB. Arguments, result and errors are those of `combine`."""
+    return combine(runtime, "subtract", a, b)
+
+
+def multiply(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give a * b: TFLite's MUL. Arguments, result and errors are those of `combine`."""
+    return combine(runtime, "multiply", a, b)
+
+
+def divide(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give a / b: TFLite's DIV. Arguments, result and errors are those of `combine`."""
+    return combine(runtime, "divide", a, b)
+
+
+def minimum(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give the smaller one, or NaN if one is NaN: ``numpy.minimum``, TFLite's MINIMUM.
+
+    Arguments, result and errors are those of `combine`.
+    """
+    return combine(runtime, "minimum", a, b)
+
+
+def maximum(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give the larger one, or NaN if one is NaN: ``numpy.maximum``, TFLite's MAXIMUM.
+
+    Arguments, result and errors are those of `combine`.
+    """
+    return combine(runtime, "maximum", a, b)
+
+
+def squared_difference(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give (a - b) * (a - b): TFLite's SQUARED_DIFFERENCE.
+
+    Arguments, result and errors are those of `combine`.
+    """
+    return combine(runtime, "squared_difference", a, b)
+
+
+def power(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give a to the power of b: TFLite's POW. Arguments, result and errors as of `combine`."""
+    return combine(runtime, "power", a, b)
+
+
+def equal(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give 1 where a == b, and 0 elsewhere: TFLite's EQUAL, but in the runtime's data type.
+
+    Arguments, result and errors are those of `combine`.
+    """
+    return combine(runtime, "equal", a, b)
+
+
+def floor_divide(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
+    """Give the largest whole number up to a / b: ``numpy.floor_divide``, TFLite's FLOOR_DIV.
+
+    Arguments, result and errors are those of `combine`. Division by 0 gives an infinity, or NaN.
+    """
+    return combine(runtime, "floor_divide", a, b)
+
+
+def _launch_broadcast(
+    runtime: Runtime,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    number: int,
+    axes: tuple[tuple[int, int, int], ...],
+) -> None:
+    along, *outer = axes
+    between = [*outer[:-1], *[(1, 0, 0)] * _MOST_AXES][: _MOST_AXES - 2]
+    _, *outermost = outer[-1] if outer else (1, 0, 0)
+    lengths = [length for length, _, _ in outer]
+    runtime.launch(
+        ("arithmetic", "broadcast"),
+        math.prod(lengths) * -(-along[0] // SPAN),
+        tensors,
+        (
+            number,
+            len(outer),
+            *along,
+            *(value for axis in between for value in axis),
+            *outermost,
+        ),
+    )
+
+
+def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Give the common shape by numpy's rules, or None."""
+    axes = max(len(left), len(right))
+    pairs = list(zip(_padded(left, axes), _padded(right, axes), strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return None
+    return tuple(max(pair) for pair in pairs)
+
+
+def _padded(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return (1,) * (axes - len(shape)) + shape
+
+
+@lru_cache(maxsize=256)
+def _merge_axes(
+    shape: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]
+) -> tuple[tuple[int, int, int], ...]:
+    """Give length, left and right stride of as few axes as will do, from the last one outwards."""
+    merged: list[tuple[int, int, int]] = []
+    strides = [_strides(_padded(operand, len(shape))) for operand in (left, right)]
+    for axis in reversed(list(zip(shape, *strides, strict=True))):
+        inner = merged[-1] if merged else None
+        if axis[0] == 1:
+            continue
+        if inner and all(axis[i] == inner[i] * inner[0] for i in (1, 2)):
+            merged[-1] = axis[0] * inner[0], inner[1], inner[2]
+        else:
+            merged.append(axis)
+    return tuple(merged) or ((1, 0, 0),)
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    """Give the distance between neighbours along each axis, 0 along those of length 1."""
+    return [0 if n == 1 else math.prod(shape[i + 1 :]) for i, n in enumerate(shape)]
