@@ -34,7 +34,9 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
         /* Taps side by side are one run of numbers, in the input as in the weights. */
         const int taps = joined ? last - first : 1;
         float8 sums[ROWS][BLOCK];
+        float4 totals[ROWS];
         UNROLLED for (int r = 0; r < ROWS; r++) {
+            totals[r] = 0.0f;
             UNROLLED for (int b = 0; b < BLOCK; b++) sums[r][b] = 0.0f;
         }
         for (int ky = 0; ky < kernel_height; ky++) {
@@ -52,11 +54,10 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
                 /* Filters beyond the last one repeat it: their sums aren't stored. */
                 UNROLLED for (int b = 0; b < BLOCK; b++)
                     filter[b] = weights + (channel + smaller(b, count - 1)) * filter_size + tap;
-                add_products(sums, from, inside, filter, taps * group_channels);
+                add_products(sums, totals, from, inside, filter, taps * group_channels);
             }
         }
-        float4 totals[ROWS];
-        UNROLLED for (int r = 0; r < ROWS; r++) totals[r] = add_lanes(sums[r]);
+        UNROLLED for (int r = 0; r < ROWS; r++) totals[r] += add_lanes(sums[r]);
         const int row = tile.row * ROWS;
         const int pixel = (tile.image * output_height + row) * output_width + tile.x;
         finish(totals, bias, slopes, output, pixel * output_channels, output_width * output_channels,
@@ -89,7 +90,7 @@ kernel void depthwise_convolution(global const DATA_TYPE *input, global const DA
             for (int kx = first; kx < last; kx++) {
                 const int column = x + kx * dilation_x;
                 const int tap = (ky * kernel_width + kx) * output_channels + channel;
-                const float4 weight = load_block(weights, tap, count);
+                const float4 weight = load_channels(weights, tap, 0, count, 1);
                 UNROLLED for (int r = 0; r < ROWS; r++) {
                     const int row = y + r * stride_y + ky * dilation_y;
                     const int from = ((tile.image * height + row) * width + column) * channels;

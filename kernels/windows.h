@@ -31,10 +31,10 @@ static int last_inside(int at, int length, int size, int dilation) {
 }
 
 /* Add to sums[r][b] the products of run numbers of input[r] and filter[b], those where inside[r] is
-   -1; where it is 0, none. */
-static void add_products(float8 sums[ROWS][BLOCK], global const DATA_TYPE *const input[ROWS],
-                         const int inside[ROWS], global const DATA_TYPE *const filter[BLOCK],
-                         int run) {
+   -1; where it is 0, none. Runs shorter than a vector add to rest[r].s[b]. */
+static void add_products(float8 sums[ROWS][BLOCK], float4 rest[ROWS],
+                         global const DATA_TYPE *const input[ROWS], const int inside[ROWS],
+                         global const DATA_TYPE *const filter[BLOCK], int run) {
     int c = 0;
     /* Whole vectors, then one that ends with the run: what it holds for a second time is zeroed. */
     for (int end = run / LANES * LANES; run >= LANES && c < run; end = run) {
@@ -54,13 +54,10 @@ static void add_products(float8 sums[ROWS][BLOCK], global const DATA_TYPE *const
         }
     }
     ROLLED for (; c < run; c++) {
-        float value[ROWS];
+        const float4 weight = (float4)(LOAD(filter[0], c), LOAD(filter[1], c), LOAD(filter[2], c),
+                                       LOAD(filter[3], c));
         UNROLLED for (int r = 0; r < ROWS; r++)
-            value[r] = as_float(as_int(LOAD(input[r], c)) & inside[r]);
-        UNROLLED for (int b = 0; b < BLOCK; b++) {
-            const float weight = LOAD(filter[b], c);
-            UNROLLED for (int r = 0; r < ROWS; r++) sums[r][b].s0 += value[r] * weight;
-        }
+            rest[r] += as_float(as_int(LOAD(input[r], c)) & inside[r]) * weight;
     }
 }
 
@@ -83,10 +80,10 @@ static void finish(const float4 sums[ROWS], global const DATA_TYPE *bias,
     }
 }
 
-/* What a block of output channels sees of a pixel where channel c sees input channel c / multiplier. */
+/* What output channels see of a pixel where channel c sees input channel c / multiplier. */
 static float4 load_channels(global const DATA_TYPE *input, int from, int channel, int count,
                             int multiplier) {
-    if (multiplier == 1) return load_block(input, from + channel, count);
+    if (multiplier == 1 && count >= BLOCK) return LOAD4(input, from + channel);
     const int last = channel + count - 1;
     return (float4)(LOAD(input, from + channel / multiplier),
                     LOAD(input, from + smaller(channel + 1, last) / multiplier),

@@ -51,8 +51,9 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library
-        operators.tensor operators.checks operators.convolutions operators.elementwise
-        operators.image operators.layout operators.pooling operators
+        operators.tensor operators.checks operators.windows operators.convolutions
+        operators.elementwise operators.image operators.layout operators.pooling
+        operators.transposed operators
         warm_report _progress _warm_worker warm
     """,
     "the command": """

@@ -14,8 +14,17 @@ from mace_cache.operators.convolutions import (
 from mace_cache.operators.elementwise import activate, add
 from mace_cache.operators.image import resize_normalise
 from mace_cache.operators.layout import concatenate, pad_channels, reshape
-from mace_cache.operators.pooling import max_pool
+from mace_cache.operators.pooling import (
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+)
 from mace_cache.operators.tensor import ProgramBuilder, Runtime, Tensor
+from mace_cache.operators.transposed import (
+    transposed_convolution,
+    transposed_depthwise_convolution,
+)
 
 __all__ = [
     "ProgramBuilder",
@@ -23,12 +32,17 @@ __all__ = [
     "Tensor",
     "activate",
     "add",
+    "average_pool",
     "concatenate",
     "convolution",
     "depthwise_convolution",
+    "global_average_pool",
+    "global_max_pool",
     "max_pool",
     "pad_channels",
     "pointwise_convolution",
     "reshape",
     "resize_normalise",
+    "transposed_convolution",
+    "transposed_depthwise_convolution",
 ]

@@ -12,7 +12,7 @@ from mace_cache.operators.windows import (
     check_filters,
     count_tiles,
     end_arguments,
-    pair,
+    make_windows,
     place_windows,
 )
 
@@ -107,12 +107,12 @@ def depthwise_convolution(
     operator = "depthwise_convolution"
     batch, height, width, channels = check_features(operator, x)
     check_depthwise_filters(operator, weights, channels)
-    _, *window, filters = weights.shape
+    _, *size, filters = weights.shape
     slopes, number, coefficient = end_arguments(
         operator, runtime, (x, weights, bias), filters, (activation, alpha)
     )
-    strides, dilations = pair(operator, "stride", stride), pair(operator, "dilation", dilation)
-    (rows, columns), before = place_windows(operator, x, window, strides, dilations, padding)
+    windows = make_windows(operator, size, stride, dilation)
+    (rows, columns), before = place_windows(operator, x, windows, padding)
     output = runtime.empty((batch, rows, columns, filters))
     runtime.launch(
         ("convolution", "depthwise_convolution"),
@@ -120,7 +120,7 @@ def depthwise_convolution(
         (x, weights, bias, slopes, output),
         (
             *(height, width, channels, rows, columns, filters),
-            *(*window, *strides, *dilations, *before, number),
+            *(*windows.size, *windows.strides, *windows.dilations, *before, number),
         ),
         (coefficient,),
     )
@@ -173,19 +173,18 @@ def _convolve(
     (operator, runtime), (x, weights, bias) = where, tensors
     batch, height, width, channels = check_features(operator, x)
     check_filters(operator, weights, channels, groups)
-    filters, *window, _ = weights.shape
+    filters, *size, _ = weights.shape
     slopes, number, coefficient = end_arguments(operator, runtime, tensors, filters, activation)
-    strides, dilations = pair(operator, "stride", stride), pair(operator, "dilation", dilation)
-    (rows, columns), before = place_windows(operator, x, window, strides, dilations, padding)
+    windows = make_windows(operator, size, stride, dilation)
+    (rows, columns), before = place_windows(operator, x, windows, padding)
     output = runtime.empty((batch, rows, columns, filters))
-    if window == [1, 1] and strides == (1, 1) and (rows, columns) == (height, width):
+    if windows.size == windows.strides == (1, 1) and (rows, columns) == (height, width):
         # Any pixels will do as a tile: there is one column of them.
         batch, height, width = 1, batch * height * width, 1
         rows, columns = height, width
-    elif height == rows == window[0] == 1:  # tiles are higher than wide: the row becomes a column
+    elif height == rows == size[0] == 1:  # tiles are higher than wide: the row becomes a column
         height, width, rows, columns = width, height, columns, rows
-        window, strides, dilations = window[::-1], strides[::-1], dilations[::-1]
-        before = before[::-1]
+        windows, before = windows.turned(), before[::-1]
     tiles = count_tiles(batch, rows, columns)
     runtime.launch(
         ("convolution", "convolution"),
@@ -193,7 +192,7 @@ def _convolve(
         (x, weights, bias, slopes, output),
         (
             *(tiles, height, width, channels, rows, columns, filters),
-            *(*window, *strides, *dilations, *before, groups, number),
+            *(*windows.size, *windows.strides, *windows.dilations, *before, groups, number),
         ),
         (coefficient,),
     )

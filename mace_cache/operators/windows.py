@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators.checks import activation_arguments, check_type, window
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Padding",
+    "Windows",
     "check_depthwise_filters",
     "check_filters",
     "check_padding",
     "count_tiles",
     "end_arguments",
+    "make_windows",
     "pair",
     "place_windows",
 ]
@@ -32,18 +34,46 @@ _FILTER_AXES = 4
 _ROWS = 3  # ROWS in windows.h
 
 
-def pair(
-    operator: str, name: str, value: int | tuple[int, int], least: int = 1
-) -> tuple[int, int]:
-    """Give the numbers for height and width that an option stands for, one for both or two.
+class Windows(NamedTuple):
+    """Windows, along height and along width."""
+
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+
+    def turned(self) -> Windows:
+        """Give them with height and width exchanged."""
+        return Windows(self.size[::-1], self.strides[::-1], self.dilations[::-1])
+
+
+def make_windows(
+    operator: str,
+    size: int | Sequence[int],
+    stride: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+) -> Windows:
+    """Give windows of that size, that distance, and that distance between what they see.
 
     Raises:
-        ShapeError: they aren't integers of *least* or more.
+        ShapeError: one of them isn't one or two integers above 0.
     """
-    numbers = value if isinstance(value, tuple) else (value, value)
-    if len(numbers) != _AXES or any(type(n) is not int or n < least for n in numbers):
-        raise ShapeError(operator, f"{name} of {least} or more, one for both axes or two", value)
-    return numbers
+    return Windows(
+        pair(operator, "size", size),
+        pair(operator, "stride", stride),
+        pair(operator, "dilation", dilation),
+    )
+
+
+def pair(operator: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Give the numbers for height and for width that an option stands for.
+
+    Raises:
+        ShapeError: it isn't one integer above 0, nor two.
+    """
+    numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(numbers) != _AXES or any(type(n) is not int or n < 1 for n in numbers):
+        raise ShapeError(operator, f"{name} of 1 or more, one for both axes or two", value)
+    return numbers[0], numbers[1]
 
 
 def check_padding(operator: str, padding: Padding) -> tuple[str | tuple[int, int], ...]:
@@ -52,23 +82,17 @@ def check_padding(operator: str, padding: Padding) -> tuple[str | tuple[int, int
     Raises:
         ShapeError: it is something else.
     """
-    if padding in ("SAME", "VALID"):
-        return padding, padding
-    if isinstance(padding, tuple) and len(padding) == _AXES:
-        sides = [side for axis in padding if isinstance(axis, tuple) for side in axis]
-        if len(sides) == _AXES**2 and all(type(side) is int and side >= 0 for side in sides):
+    match padding:
+        case "SAME" | "VALID":
+            return padding, padding
+        case ((int(), int()), (int(), int())) if min(*padding[0], *padding[1]) >= 0:
             return padding
     expected = "padding SAME, VALID or ((top, bottom), (left, right)) of 0 or more"
     raise ShapeError(operator, expected, repr(padding))
 
 
 def place_windows(
-    operator: str,
-    x: Tensor,
-    size: Sequence[int],
-    strides: tuple[int, int],
-    dilations: tuple[int, int],
-    padding: Padding,
+    operator: str, x: Tensor, windows: Windows, padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Place windows over a tensor (batch, height, width, channels).
 
@@ -78,13 +102,15 @@ def place_windows(
     Raises:
         ShapeError: the padding isn't one, or the input is too small for a window.
     """
-    axes = zip(x.shape[1:3], size, strides, check_padding(operator, padding), dilations, strict=True)
+    sides = check_padding(operator, padding)
+    axes = zip(x.shape[1:3], windows.size, windows.strides, sides, windows.dilations, strict=True)
     (height, top), (width, left) = (window(*axis) for axis in axes)
     if height < 1 or width < 1:
-        spans = [(s - 1) * d + 1 for s, d in zip(size, dilations, strict=True)]
-        expected = f"an input of {spans[0]}x{spans[1]} or more, with padding {padding!r}"
+        spans = [(s - 1) * d + 1 for s, d in zip(windows.size, windows.dilations, strict=True)]
+        expected = f"an input of {spans[0]}x{spans[1]} or more for padding {padding!r}"
         raise ShapeError(operator, expected, x)
     return (height, width), (top, left)
+
 
 def count_tiles(batch: int, height: int, width: int) -> int:
     """Give the number of tiles that outputs of that height and width fall into."""

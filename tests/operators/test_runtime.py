@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LAUNCHERS = [
     *("activate", "add", "convolution", "depthwise_convolution", "max_pool"),
     *("pointwise_convolution", "resize_normalise"),
+    *("average_pool", "global_average_pool", "global_max_pool"),
+    *("transposed_convolution", "transposed_depthwise_convolution"),
 ]
 _COPIERS = ["concatenate", "pad_channels", "reshape"]
 
@@ -39,7 +41,13 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     x = operators.pointwise_convolution(runtime, x, weights)
     x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
-    runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
+    x = operators.max_pool(runtime, x, size=1, stride=1)
+    x = operators.average_pool(runtime, x, size=1, stride=1)
+    operators.global_average_pool(runtime, x)
+    operators.global_max_pool(runtime, x)
+    x = operators.transposed_convolution(runtime, x, weights)
+    filters = runtime.to_device(noise(0, 1, 3, 3, 3))
+    runtime.to_host(operators.transposed_depthwise_convolution(runtime, x, filters))
 
 
 def test_every_operator_is_run_here() -> None:
@@ -128,8 +136,11 @@ def test_more_work_than_the_largest_grid_is_all_done(runtime: Runtime) -> None:
         x,
         operators.activate(runtime, x, "relu"),
         operators.max_pool(runtime, x, size=1, stride=1),
+        operators.average_pool(runtime, x, size=1, stride=1),
         operators.depthwise_convolution(runtime, x, ones),
+        operators.transposed_depthwise_convolution(runtime, x, ones),
         operators.pointwise_convolution(runtime, x, operators.reshape(identity, (3, 1, 1, 3))),
+        operators.transposed_convolution(runtime, x, operators.reshape(identity, (3, 1, 1, 3))),
     ]
     for result in results:
         np.testing.assert_array_equal(runtime.to_host(result)[0], pixels)
