@@ -24,8 +24,9 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
         const int number = item / (TILES * blocks) * TILES + rest % TILES;
         if (number >= tiles) continue;
         const struct tile tile = find_tile(number, (output_height + ROWS - 1) / ROWS, output_width);
-        const int group = rest / TILES / group_blocks;
-        const int channel = group * group_filters + rest / TILES % group_blocks * BLOCK;
+        const int block = rest / TILES;
+        const int group = groups == 1 ? 0 : block / group_blocks;
+        const int channel = group * group_filters + (block - group * group_blocks) * BLOCK;
         const int count = smaller(BLOCK, (group + 1) * group_filters - channel);
         const int x = tile.x * stride_x - left;
         const int y = tile.row * ROWS * stride_y - top;

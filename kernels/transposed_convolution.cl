@@ -26,6 +26,8 @@ kernel void transposed_convolution(
     const int group_filters = output_channels / groups;
     const int group_blocks = (group_filters + BLOCK - 1) / BLOCK;
     const int filter_size = kernel_height * kernel_width * group_channels;
+    const int step_y = tap_step_y * dilation_y / stride_y; /* in the input, from tap to tap */
+    const int step_x = tap_step_x * dilation_x / stride_x;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const int block = item % (groups * group_blocks);
         const struct tile tile = find_tile(item / (groups * group_blocks), tile_rows, output_width);
@@ -42,11 +44,11 @@ kernel void transposed_convolution(
             totals[r] = 0.0f;
             UNROLLED for (int b = 0; b < BLOCK; b++) sums[r][b] = 0.0f;
         }
-        for (int ky = first_tap(y, kernel_height, stride_y, dilation_y); ky < kernel_height;
-             ky += tap_step_y) {
-            const int from_y = (y - ky * dilation_y) / stride_y;
-            for (int kx = first_x; kx < kernel_width; kx += tap_step_x) {
-                const int from_x = (x - kx * dilation_x) / stride_x;
+        const int first_y = first_tap(y, kernel_height, stride_y, dilation_y);
+        int from_y = (y - first_y * dilation_y) / stride_y;
+        for (int ky = first_y; ky < kernel_height; ky += tap_step_y, from_y -= step_y) {
+            int from_x = (x - first_x * dilation_x) / stride_x;
+            for (int kx = first_x; kx < kernel_width; kx += tap_step_x, from_x -= step_x) {
                 const bool seen = from_x >= 0 && from_x < width;
                 const int tap = (ky * kernel_width + kx) * group_channels;
                 global const DATA_TYPE *from[ROWS], *filter[BLOCK];
@@ -81,6 +83,8 @@ kernel void transposed_depthwise_convolution(
     int tap_step_y, int tap_step_x, int top, int left, int activation, float coefficient) {
     const int multiplier = output_channels / channels;
     const int blocks = (output_channels + BLOCK - 1) / BLOCK;
+    const int step_y = tap_step_y * dilation_y / stride_y; /* in the input, from tap to tap */
+    const int step_x = tap_step_x * dilation_x / stride_x;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
         const struct tile tile = find_tile(item / blocks, tile_rows, output_width);
         const int row = tile.row / stride_y * ROWS * stride_y + tile.row % stride_y;
@@ -90,11 +94,11 @@ kernel void transposed_depthwise_convolution(
         const int y = row + top, x = tile.x + left;
         const int first_x = first_tap(x, kernel_width, stride_x, dilation_x);
         float4 sums[ROWS] = {0.0f, 0.0f, 0.0f};
-        for (int ky = first_tap(y, kernel_height, stride_y, dilation_y); ky < kernel_height;
-             ky += tap_step_y) {
-            const int from_y = (y - ky * dilation_y) / stride_y;
-            for (int kx = first_x; kx < kernel_width; kx += tap_step_x) {
-                const int from_x = (x - kx * dilation_x) / stride_x;
+        const int first_y = first_tap(y, kernel_height, stride_y, dilation_y);
+        int from_y = (y - first_y * dilation_y) / stride_y;
+        for (int ky = first_y; ky < kernel_height; ky += tap_step_y, from_y -= step_y) {
+            int from_x = (x - first_x * dilation_x) / stride_x;
+            for (int kx = first_x; kx < kernel_width; kx += tap_step_x, from_x -= step_x) {
                 if (from_x < 0 || from_x >= width) continue;
                 const int tap = (ky * kernel_width + kx) * output_channels + channel;
                 const float4 weight = load_channels(weights, tap, 0, count, 1);

@@ -14,7 +14,8 @@ struct tile {
 };
 
 static struct tile find_tile(int number, int rows, int width) {
-    const struct tile tile = {number / width / rows, number / width % rows, number % width};
+    const int line = number / width, image = line / rows;
+    const struct tile tile = {image, line - image * rows, number - line * width};
     return tile;
 }
 
@@ -24,10 +25,13 @@ static int smaller(int a, int b) { return a < b ? a : b; }
 static int larger(int a, int b) { return a > b ? a : b; }
 
 /* The first of a window's taps that lies inside an axis, and the one after the last. */
-static int first_inside(int at, int dilation) { return larger(0, (dilation - 1 - at) / dilation); }
+static int first_inside(int at, int dilation) {
+    return at >= 0 ? 0 : (dilation - 1 - at) / dilation;
+}
 
 static int last_inside(int at, int length, int size, int dilation) {
-    return smaller(size, (length - at + dilation - 1) / dilation);
+    const bool all = at + (size - 1) * dilation < length;
+    return all ? size : (length - at + dilation - 1) / dilation;
 }
 
 /* Add to sums[r][b] the products of run numbers of input[r] and filter[b], those where inside[r] is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_cache.operators.checks import blocks, check_features, check_type
+from mace_cache.operators.checks import check_features, check_type
 from mace_cache.operators.tensor import LOCAL_SIZE
 from mace_cache.operators.windows import count_tiles, make_windows, place_windows
 
@@ -16,6 +16,8 @@ __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 
 _MAXIMUM, _AVERAGE, _AVERAGE_OF_ALL = range(3)  # as in pooling.cl
 _SIDE = 8  # SIDE in pooling.cl
+_LANES = 8  # LANES in windows.h
+_FEW_PIXELS = 256  # too few to share among work-items
 
 
 def max_pool(
@@ -123,7 +125,7 @@ def _pool(
     output = runtime.empty((batch, rows, columns, channels))
     runtime.launch(
         ("pooling", "pool"),
-        count_tiles(batch, rows, columns) * blocks(channels),
+        count_tiles(batch, rows, columns) * -(-channels // _LANES),
         (x, output),
         (
             *(height, width, channels, rows, columns),
@@ -136,12 +138,14 @@ def _pool(
 def _pool_all(operator: str, runtime: Runtime, x: Tensor, pooling: int) -> Tensor:
     """Do it with one window over all."""
     batch, height, width, channels = check_features(operator, x)
+    if height * width <= _FEW_PIXELS:
+        windows = make_windows(operator, (height, width), 1, 1)
+        return _pool(operator, runtime, x, (windows, "VALID"), pooling)
     check_type(operator, runtime, x)
     output = runtime.empty((batch, 1, 1, channels))
-    groups = batch * -(-blocks(channels) // _SIDE)
     runtime.launch(
         ("pooling", "global_pool"),
-        groups * LOCAL_SIZE,
+        batch * -(-channels // (_SIDE * _LANES)) * LOCAL_SIZE,
         (x, output),
         (height * width, channels, pooling),
     )
