@@ -17,7 +17,7 @@ __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 _MAXIMUM, _AVERAGE, _AVERAGE_OF_ALL = range(3)  # as in pooling.cl
 _SIDE = 8  # SIDE in pooling.cl
 _LANES = 8  # LANES in windows.h
-_FEW_PIXELS = 256  # too few to share among work-items
+_FEW_PIXELS = 64  # too few to share among work-items
 
 
 def max_pool(
