@@ -1,28 +1,6 @@
 /* Pooling over NHWC tensors. */
 
-#include "windows.h"
-
-/* What becomes of a window; what lies outside the input takes no part. Of the averages the second
-   divides by the window's size wherever it lies. */
-enum pooling { MAXIMUM, AVERAGE, AVERAGE_OF_ALL };
-
-static float8 combine(float8 a, float8 b, int pooling) {
-    return pooling == MAXIMUM ? (a > b ? a : b) : a + b;
-}
-
-/* count channels, 8 at most. */
-static float8 load_pair(global const DATA_TYPE *input, int index, int count) {
-    if (count >= LANES) return LOAD8(input, index);
-    float8 value = 0.0f;
-    value.lo = load_block(input, index, count);
-    if (count > BLOCK) value.hi = load_block(input, index + BLOCK, count - BLOCK);
-    return value;
-}
-
-static void store_pair(float8 value, global DATA_TYPE *output, int index, int count) {
-    store_block(value.lo, output, index, count);
-    if (count > BLOCK) store_block(value.hi, output, index + BLOCK, count - BLOCK);
-}
+#include "pooling.h"
 
 /* One work-item at a time makes LANES channels of a tile. */
 kernel void pool(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
@@ -55,38 +33,5 @@ kernel void pool(global const DATA_TYPE *input, global DATA_TYPE *output, int wo
             const int pixel = (tile.image * output_height + row) * output_width + tile.x;
             store_pair(result, output, pixel * channels + channel, count);
         }
-    }
-}
-
-/* All pixels of an image: a work-group at a time makes up to SIDE blocks of LANES channels, each of
-   its SIDE rows of work-items with every SIDE-th pixel. */
-#define SIDE 8
-
-kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
-global_pool(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items, int pixels,
-            int channels, int pooling) {
-    local float8 results[SIDE * SIDE];
-    const int groups = (channels + SIDE * LANES - 1) / (SIDE * LANES);
-    const int item = get_local_id(0);
-    for (int work = get_group_id(0); work < work_items / (SIDE * SIDE); work += get_num_groups(0)) {
-        const int channel = (work % groups * SIDE + item % SIDE) * LANES;
-        const int count = channels - channel;
-        const int image = work / groups;
-        float8 result = pooling == MAXIMUM ? -INFINITY : 0.0f;
-        if (count > 0) {
-            for (int pixel = item / SIDE; pixel < pixels; pixel += SIDE) {
-                const int from = (image * pixels + pixel) * channels + channel;
-                result = combine(result, load_pair(input, from, count), pooling);
-            }
-        }
-        results[item] = result;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (item < SIDE && count > 0) {
-            for (int row = 1; row < SIDE; row++)
-                result = combine(result, results[row * SIDE + item], pooling);
-            if (pooling != MAXIMUM) result /= pixels;
-            store_pair(result, output, image * channels + channel, count);
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
     }
 }

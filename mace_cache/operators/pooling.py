@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 
-_MAXIMUM, _AVERAGE, _AVERAGE_OF_ALL = range(3)  # as in pooling.cl
-_SIDE = 8  # SIDE in pooling.cl
+_MAXIMUM, _AVERAGE, _AVERAGE_OF_ALL = range(3)  # as in pooling.h
+_SIDE = 8  # SIDE in global_pooling.cl
 _LANES = 8  # LANES in windows.h
 _FEW_PIXELS = 64  # too few to share among work-items
 
@@ -144,7 +144,7 @@ def _pool_all(operator: str, runtime: Runtime, x: Tensor, pooling: int) -> Tenso
     check_type(operator, runtime, x)
     output = runtime.empty((batch, 1, 1, channels))
     runtime.launch(
-        ("pooling", "global_pool"),
+        ("global_pooling", "global_pool"),
         batch * -(-channels // (_SIDE * _LANES)) * LOCAL_SIZE,
         (x, output),
         (height * width, channels, pooling),
