@@ -3,8 +3,10 @@
    DATA_TYPE, a build option, is float or half: what tensors are stored as. A half is only ever loaded
    and stored (vload_half, vstore_half: OpenCL C specification, 6.15.7), so cl_khr_fp16 isn't needed. */
 
-/* PoCL makes four accesses of vload4 and vstore4 on floats, and one of this. */
+/* Vectors anywhere in an array of floats. Plain accesses: where a driver doesn't inline vload4 (PoCL
+   3.0 on processors younger than its LLVM), each call would spill what the caller has in registers. */
 typedef float4 __attribute__((aligned(4))) unaligned_float4;
+typedef float8 __attribute__((aligned(4))) unaligned_float8;
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -13,16 +15,23 @@ typedef float4 __attribute__((aligned(4))) unaligned_float4;
 #define LOAD_half(pointer, index) vload_half(index, pointer)
 #define LOAD4_float(pointer, index) (*(global const unaligned_float4 *)((pointer) + (index)))
 #define LOAD4_half(pointer, index) vload_half4(0, (pointer) + (index))
+#define LOAD8_float(pointer, index) (*(global const unaligned_float8 *)((pointer) + (index)))
+#define LOAD8_half(pointer, index) vload_half8(0, (pointer) + (index))
 #define STORE_float(value, pointer, index) (pointer)[index] = (value)
 #define STORE_half(value, pointer, index) vstore_half(value, index, pointer)
 #define STORE4_float(value, pointer, index) \
     (*(global unaligned_float4 *)((pointer) + (index)) = (value))
 #define STORE4_half(value, pointer, index) vstore_half4(value, 0, (pointer) + (index))
+#define STORE8_float(value, pointer, index) \
+    (*(global unaligned_float8 *)((pointer) + (index)) = (value))
+#define STORE8_half(value, pointer, index) vstore_half8(value, 0, (pointer) + (index))
 
 #define LOAD(pointer, index) JOIN(LOAD_, DATA_TYPE)(pointer, index)
 #define LOAD4(pointer, index) JOIN(LOAD4_, DATA_TYPE)(pointer, index)
+#define LOAD8(pointer, index) JOIN(LOAD8_, DATA_TYPE)(pointer, index)
 #define STORE(value, pointer, index) JOIN(STORE_, DATA_TYPE)(value, pointer, index)
 #define STORE4(value, pointer, index) JOIN(STORE4_, DATA_TYPE)(value, pointer, index)
+#define STORE8(value, pointer, index) JOIN(STORE8_, DATA_TYPE)(value, pointer, index)
 
 /* Channels are worked on in blocks of 4; the last block of a pixel may be short. */
 #define BLOCK 4

@@ -1,54 +1,68 @@
 /* Convolutions over NHWC tensors, with bias and activation. Weights as in TFLite. */
 
-#include "common.h"
+#include "windows.h"
 
-/* One work-item at a time makes BLOCK output channels of one pixel. bias may be null. */
+/* Neighbouring work-items share filters (8 tiles) and then input (the next filters). */
+#define TILES 8
+
+/* One work-item at a time makes BLOCK output channels of a tile. bias may be null. */
 kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *weights,
                         global const DATA_TYPE *bias, global const DATA_TYPE *slopes,
-                        global DATA_TYPE *output, int work_items, int height, int width,
+                        global DATA_TYPE *output, int work_items, int tiles, int height, int width,
                         int channels, int output_height, int output_width, int output_channels,
-                        int kernel_height, int kernel_width, int stride, int top, int left,
+                        int kernel_height, int kernel_width, int stride_y, int stride_x,
+                        int dilation_y, int dilation_x, int top, int left, int groups,
                         int activation, float coefficient) {
-    const int blocks = (output_channels + BLOCK - 1) / BLOCK;
-    const int filter_size = kernel_height * kernel_width * channels;
+    const int group_channels = channels / groups;
+    const int group_filters = output_channels / groups;
+    const int group_blocks = (group_filters + BLOCK - 1) / BLOCK;
+    const int blocks = groups * group_blocks;
+    const int filter_size = kernel_height * kernel_width * group_channels;
+    const bool joined = dilation_x == 1 && groups == 1;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int channel = item % blocks * BLOCK;
-        const int pixel = item / blocks;
-        const int x = pixel % output_width * stride - left;
-        const int y = pixel / output_width % output_height * stride - top;
-        const int batch = pixel / output_width / output_height;
-        const int count = min(BLOCK, output_channels - channel);
-        /* Filters beyond the last one repeat it: their sums are computed and not stored. */
-        const int filter0 = channel * filter_size;
-        const int filter1 = filter0 + min(1, count - 1) * filter_size;
-        const int filter2 = filter0 + min(2, count - 1) * filter_size;
-        const int filter3 = filter0 + min(3, count - 1) * filter_size;
-        float4 sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
-        for (int ky = max(0, -y); ky < min(kernel_height, height - y); ky++) {
-            for (int kx = max(0, -x); kx < min(kernel_width, width - x); kx++) {
-                const int from = ((batch * height + y + ky) * width + x + kx) * channels;
-                const int tap = (ky * kernel_width + kx) * channels;
-                int c = 0;
-                for (; c + BLOCK <= channels; c += BLOCK) {
-                    const float4 value = LOAD4(input, from + c);
-                    sum0 += value * LOAD4(weights, filter0 + tap + c);
-                    sum1 += value * LOAD4(weights, filter1 + tap + c);
-                    sum2 += value * LOAD4(weights, filter2 + tap + c);
-                    sum3 += value * LOAD4(weights, filter3 + tap + c);
+        const int rest = item % (TILES * blocks);
+        const int number = item / (TILES * blocks) * TILES + rest % TILES;
+        if (number >= tiles) continue;
+        const struct tile tile = find_tile(number, (output_height + ROWS - 1) / ROWS, output_width);
+        const int block = rest / TILES;
+        const int group = groups == 1 ? 0 : block / group_blocks;
+        const int channel = group * group_filters + (block - group * group_blocks) * BLOCK;
+        const int count = smaller(BLOCK, (group + 1) * group_filters - channel);
+        const int x = tile.x * stride_x - left;
+        const int y = tile.row * ROWS * stride_y - top;
+        const int first = first_inside(x, dilation_x);
+        const int last = last_inside(x, width, kernel_width, dilation_x);
+        /* Taps side by side are one run of numbers, in the input as in the weights. */
+        const int taps = joined ? last - first : 1;
+        float8 sums[ROWS][BLOCK];
+        float4 totals[ROWS];
+        UNROLLED for (int r = 0; r < ROWS; r++) {
+            totals[r] = 0.0f;
+            UNROLLED for (int b = 0; b < BLOCK; b++) sums[r][b] = 0.0f;
+        }
+        for (int ky = 0; ky < kernel_height; ky++) {
+            for (int kx = first; kx < last; kx += taps) {
+                const int column = x + kx * dilation_x;
+                const int tap = (ky * kernel_width + kx) * group_channels;
+                global const DATA_TYPE *from[ROWS], *filter[BLOCK];
+                int inside[ROWS];
+                UNROLLED for (int r = 0; r < ROWS; r++) {
+                    const int row = y + r * stride_y + ky * dilation_y;
+                    inside[r] = -(row >= 0 && row < height);
+                    from[r] = input + group * group_channels +
+                              ((tile.image * height + (row & inside[r])) * width + column) * channels;
                 }
-                for (; c < channels; c++) {
-                    const float value = LOAD(input, from + c);
-                    sum0.x += value * LOAD(weights, filter0 + tap + c);
-                    sum1.x += value * LOAD(weights, filter1 + tap + c);
-                    sum2.x += value * LOAD(weights, filter2 + tap + c);
-                    sum3.x += value * LOAD(weights, filter3 + tap + c);
-                }
+                /* Filters beyond the last one repeat it: their sums aren't stored. */
+                UNROLLED for (int b = 0; b < BLOCK; b++)
+                    filter[b] = weights + (channel + smaller(b, count - 1)) * filter_size + tap;
+                add_products(sums, totals, from, inside, filter, taps * group_channels);
             }
         }
-        float4 sum = (float4)(dot(sum0, 1.0f), dot(sum1, 1.0f), dot(sum2, 1.0f), dot(sum3, 1.0f));
-        if (bias) sum += load_block(bias, channel, count);
-        sum = activate(sum, activation, coefficient, slopes, channel, count);
-        store_block(sum, output, pixel * output_channels + channel, count);
+        UNROLLED for (int r = 0; r < ROWS; r++) totals[r] += add_lanes(sums[r]);
+        const int row = tile.row * ROWS;
+        const int pixel = (tile.image * output_height + row) * output_width + tile.x;
+        finish(totals, bias, slopes, output, pixel * output_channels, output_width * output_channels,
+               smaller(ROWS, output_height - row), channel, count, activation, coefficient);
     }
 }
 
@@ -59,35 +73,36 @@ kernel void depthwise_convolution(global const DATA_TYPE *input, global const DA
                                   global DATA_TYPE *output, int work_items, int height, int width,
                                   int channels, int output_height, int output_width,
                                   int output_channels, int kernel_height, int kernel_width,
-                                  int stride, int top, int left, int activation, float coefficient) {
+                                  int stride_y, int stride_x, int dilation_y, int dilation_x,
+                                  int top, int left, int activation, float coefficient) {
     const int multiplier = output_channels / channels;
     const int blocks = (output_channels + BLOCK - 1) / BLOCK;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const struct tile tile =
+            find_tile(item / blocks, (output_height + ROWS - 1) / ROWS, output_width);
         const int channel = item % blocks * BLOCK;
-        const int pixel = item / blocks;
-        const int x = pixel % output_width * stride - left;
-        const int y = pixel / output_width % output_height * stride - top;
-        const int batch = pixel / output_width / output_height;
-        const int count = min(BLOCK, output_channels - channel);
-        const int channel1 = (channel + min(1, count - 1)) / multiplier;
-        const int channel2 = (channel + min(2, count - 1)) / multiplier;
-        const int channel3 = (channel + min(3, count - 1)) / multiplier;
-        float4 sum = 0.0f;
-        for (int ky = max(0, -y); ky < min(kernel_height, height - y); ky++) {
-            for (int kx = max(0, -x); kx < min(kernel_width, width - x); kx++) {
-                const int from = ((batch * height + y + ky) * width + x + kx) * channels;
+        const int count = smaller(BLOCK, output_channels - channel);
+        const int x = tile.x * stride_x - left;
+        const int y = tile.row * ROWS * stride_y - top;
+        const int first = first_inside(x, dilation_x);
+        const int last = last_inside(x, width, kernel_width, dilation_x);
+        float4 sums[ROWS] = {0.0f, 0.0f, 0.0f};
+        for (int ky = 0; ky < kernel_height; ky++) {
+            for (int kx = first; kx < last; kx++) {
+                const int column = x + kx * dilation_x;
                 const int tap = (ky * kernel_width + kx) * output_channels + channel;
-                const float4 value =
-                    multiplier == 1
-                        ? load_block(input, from + channel, count)
-                        : (float4)(LOAD(input, from + channel / multiplier),
-                                   LOAD(input, from + channel1), LOAD(input, from + channel2),
-                                   LOAD(input, from + channel3));
-                sum += value * load_block(weights, tap, count);
+                const float4 weight = load_channels(weights, tap, 0, count, 1);
+                UNROLLED for (int r = 0; r < ROWS; r++) {
+                    const int row = y + r * stride_y + ky * dilation_y;
+                    const int from = ((tile.image * height + row) * width + column) * channels;
+                    if (row >= 0 && row < height)
+                        sums[r] += weight * load_channels(input, from, channel, count, multiplier);
+                }
             }
         }
-        if (bias) sum += load_block(bias, channel, count);
-        sum = activate(sum, activation, coefficient, slopes, channel, count);
-        store_block(sum, output, pixel * output_channels + channel, count);
+        const int row = tile.row * ROWS;
+        const int pixel = (tile.image * output_height + row) * output_width + tile.x;
+        finish(sums, bias, slopes, output, pixel * output_channels, output_width * output_channels,
+               smaller(ROWS, output_height - row), channel, count, activation, coefficient);
     }
 }

@@ -1,26 +1,37 @@
 /* Pooling over NHWC tensors. */
 
-#include "common.h"
+#include "pooling.h"
 
-/* The largest value under each window; what lies outside the input takes no part. */
-kernel void max_pool(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
-                     int height, int width, int channels, int output_height, int output_width,
-                     int size, int stride, int top, int left) {
-    const int blocks = (channels + BLOCK - 1) / BLOCK;
+/* One work-item at a time makes LANES channels of a tile. */
+kernel void pool(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
+                 int height, int width, int channels, int output_height, int output_width,
+                 int window_height, int window_width, int stride_y, int stride_x, int dilation_y,
+                 int dilation_x, int top, int left, int pooling) {
+    const int blocks = (channels + LANES - 1) / LANES;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int channel = item % blocks * BLOCK;
-        const int pixel = item / blocks;
-        const int x = pixel % output_width * stride - left;
-        const int y = pixel / output_width % output_height * stride - top;
-        const int batch = pixel / output_width / output_height;
-        const int count = min(BLOCK, channels - channel);
-        float4 largest = -INFINITY;
-        for (int row = max(0, y); row < min(y + size, height); row++) {
-            for (int column = max(0, x); column < min(x + size, width); column++) {
-                const int from = ((batch * height + row) * width + column) * channels + channel;
-                largest = fmax(largest, load_block(input, from, count));
+        const struct tile tile =
+            find_tile(item / blocks, (output_height + ROWS - 1) / ROWS, output_width);
+        const int channel = item % blocks * LANES;
+        const int count = channels - channel;
+        const int x = tile.x * stride_x - left;
+        const int first_x = first_inside(x, dilation_x);
+        const int last_x = last_inside(x, width, window_width, dilation_x);
+        const int end = smaller(output_height, tile.row * ROWS + ROWS);
+        for (int row = tile.row * ROWS; row < end; row++) {
+            const int y = row * stride_y - top;
+            const int first_y = first_inside(y, dilation_y);
+            const int last_y = last_inside(y, height, window_height, dilation_y);
+            float8 result = pooling == MAXIMUM ? -INFINITY : 0.0f;
+            for (int ky = first_y; ky < last_y; ky++) {
+                const int line = (tile.image * height + y + ky * dilation_y) * width + x;
+                int from = (line + first_x * dilation_x) * channels + channel;
+                for (int kx = first_x; kx < last_x; kx++, from += dilation_x * channels)
+                    result = combine(result, load_pair(input, from, count), pooling);
             }
+            if (pooling == AVERAGE) result /= larger(1, (last_y - first_y) * (last_x - first_x));
+            if (pooling == AVERAGE_OF_ALL) result /= window_height * window_width;
+            const int pixel = (tile.image * output_height + row) * output_width + tile.x;
+            store_pair(result, output, pixel * channels + channel, count);
         }
-        store_block(largest, output, pixel * channels + channel, count);
     }
 }

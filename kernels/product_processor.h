@@ -11,7 +11,6 @@
 
 /* PoCL calls vload8 and vload_half as functions, for which all vectors leave their registers: here
    are pointers to vectors instead, and arithmetic on a half's bits. */
-typedef float8 unaligned_float8 __attribute__((aligned(4)));
 typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
 #define VECTOR_TYPE float8
 #define LOAD_VECTOR(pointer) (*(local const float8 *)(pointer))

@@ -8,16 +8,6 @@
 /* How much of a row a work-item takes at once, where finding the row's place is much of the work. */
 #define SPAN 32
 
-typedef float8 __attribute__((aligned(4))) unaligned_float8;
-
-#define LOAD8_float(pointer, index) (*(global const unaligned_float8 *)((pointer) + (index)))
-#define LOAD8_half(pointer, index) vload_half8(0, (pointer) + (index))
-#define STORE8_float(value, pointer, index) \
-    (*(global unaligned_float8 *)((pointer) + (index)) = (value))
-#define STORE8_half(value, pointer, index) vstore_half8(value, 0, (pointer) + (index))
-#define LOAD8(pointer, index) JOIN(LOAD8_, DATA_TYPE)(pointer, index)
-#define STORE8(value, pointer, index) JOIN(STORE8_, DATA_TYPE)(value, pointer, index)
-
 static float8 load_wide(global const DATA_TYPE *pointer, int index, int count) {
     if (count >= WIDE) return LOAD8(pointer, index);
     float8 value = 0.0f;

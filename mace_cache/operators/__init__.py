@@ -35,7 +35,12 @@ from mace_cache.operators.normalisation import (
     mean_variance_norm,
 )
 from mace_cache.operators.padding import pad
-from mace_cache.operators.pooling import max_pool
+from mace_cache.operators.pooling import (
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+)
 from mace_cache.operators.rearranging import (
     batch_to_space,
     channel_shuffle,
@@ -59,6 +64,7 @@ from mace_cache.operators.resizing import resize
 from mace_cache.operators.scaling import batch_norm, bias_add
 from mace_cache.operators.slicing import crop, gather, split, strided_slice, tile
 from mace_cache.operators.tensor import ProgramBuilder, Runtime, Tensor
+from mace_cache.operators.transposed import transposed_convolution, transposed_depthwise_convolution
 from mace_cache.operators.unary import (
     absolute,
     clip,
@@ -84,6 +90,7 @@ __all__ = [
     "activate",
     "add",
     "add_n",
+    "average_pool",
     "batch_norm",
     "batch_to_space",
     "bias_add",
@@ -104,6 +111,8 @@ __all__ = [
     "floor_divide",
     "fully_connected",
     "gather",
+    "global_average_pool",
+    "global_max_pool",
     "instance_norm",
     "layer_norm",
     "log",
@@ -144,6 +153,8 @@ __all__ = [
     "tile",
     "transform",
     "transpose",
+    "transposed_convolution",
+    "transposed_depthwise_convolution",
     "winograd_convolution",
     "winograd_weights",
 ]

@@ -82,22 +82,27 @@ def blocks(channels: int) -> int:
     return -(-channels // _BLOCK)
 
 
-def window(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
+def window(
+    length: int, size: int, stride: int, padding: str | tuple[int, int], dilation: int = 1
+) -> tuple[int, int]:
     """Place windows along one axis, as TensorFlow's ``SAME`` and ``VALID`` padding define it.
 
     Args:
         length: the axis's length.
         size: the window's length.
         stride: the distance between windows.
-        padding: ``SAME`` or ``VALID``.
+        padding: ``SAME``, ``VALID``, or how far windows reach over the axis before and after it.
+        dilation: the distance between what a window sees.
 
     Returns:
         The number of windows, and how far before the axis the first one starts.
     """
-    if padding == "VALID":
-        return (length - size) // stride + 1, 0
-    count = -(-length // stride)
-    return count, max((count - 1) * stride + size - length, 0) // 2
+    span = (size - 1) * dilation + 1
+    if padding == "SAME":
+        count = -(-length // stride)
+        return count, max((count - 1) * stride + span - length, 0) // 2
+    before, after = (0, 0) if isinstance(padding, str) else padding
+    return (length + before + after - span) // stride + 1, before
 
 
 def check_axis(operator: str, x: Tensor, axis: int) -> int:

@@ -101,3 +101,48 @@ def _sample(image: Array, y: float, x: float) -> Array:
             inside = image[np.clip(row, 0, len(image) - 1), np.clip(column, 0, image.shape[1] - 1)]
             total += weight * inside
     return total
+
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def pads(lengths: tuple[int, ...], spans: list[int], strides: tuple[int, int], how: str) -> Pads:
+    """Give the padding that TensorFlow calls ``SAME`` or ``VALID``."""
+    sides = []
+    for length, span, stride in zip(lengths, spans, strides, strict=True):
+        total = max((-(-length // stride) - 1) * stride + span - length, 0)
+        sides.append((total // 2, total - total // 2) if how == "SAME" else (0, 0))
+    return sides[0], sides[1]
+
+
+def placed_windows(
+    x: Array, size: tuple[int, int], options: dict[str, Any], fill: float = 0.0
+) -> Array:
+    """Give the windows of any padding: (batch, rows, columns, channels, height, width)."""
+    strides, dilations, padding = options["stride"], options["dilation"], options["padding"]
+    spans = [(s - 1) * d + 1 for s, d in zip(size, dilations, strict=True)]
+    sides = pads(x.shape[1:3], spans, strides, padding) if isinstance(padding, str) else padding
+    padded = np.pad(x, [(0, 0), *sides, (0, 0)], constant_values=fill)
+    seen = sliding_window_view(padded, tuple(spans), axis=(1, 2))
+    return seen[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
+
+
+def transposed_convolution(
+    x: Array, weights: Array, strides: tuple[int, int], dilations: tuple[int, int], groups: int
+) -> Array:
+    """Add every pixel's filters where they belong, with nothing cut off."""
+    batch, height, width, _ = x.shape
+    filters, kernel_height, kernel_width, _ = weights.shape
+    spans = [(s - 1) * d + 1 for s, d in zip((kernel_height, kernel_width), dilations, strict=True)]
+    rows, columns = (height - 1) * strides[0] + spans[0], (width - 1) * strides[1] + spans[1]
+    output = np.zeros((batch, rows, columns, filters))
+    parts = np.split(x, groups, axis=3), np.split(weights, groups)
+    for ky in range(kernel_height):
+        for kx in range(kernel_width):
+            added = [a @ b[:, ky, kx].T for a, b in zip(*parts, strict=True)]
+            top, left = ky * dilations[0], kx * dilations[1]
+            bottom, right = top + (height - 1) * strides[0] + 1, left + (width - 1) * strides[1] + 1
+            output[:, top : bottom : strides[0], left : right : strides[1]] += np.concatenate(
+                added, axis=3
+            )
+    return output

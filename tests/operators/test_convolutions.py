@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -151,7 +151,16 @@ def test_shapes_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"stride": 3}, "stride 1 or 2, given 3"),
+        ({"stride": 0}, "stride of 1 or more, one for both axes or two, given 0"),
+        ({"stride": 1.5}, "stride of 1 or more, one for both axes or two, given 1.5"),
+        ({"dilation": (1,)}, "dilation of 1 or more, one for both axes or two, given (1,)"),
+        ({"groups": 2}, "a number of groups that divides 3 channels, given 2"),
+        ({"groups": 0}, "given 0"),
+        ({"groups": 3}, "weights (output channels (a multiple of 3), kernel height"),
+        ({"padding": "FULL"}, "((top, bottom), (left, right)) of 0 or more, given 'FULL'"),
+        ({"padding": ((0, 0), (0, -1))}, "given ((0, 0), (0, -1))"),
+        ({"padding": (1, 1)}, "given (1, 1)"),
+        ({"padding": ((0,), (0, 1))}, "given ((0,), (0, 1))"),
         ({"bias": (3,)}, "bias (4,), given float32 (3,)"),
         ({"activation": "swish"}, "hard_swish, given 'swish'"),
         ({"activation": "prelu"}, "alpha of 4 channels for prelu, given None"),
@@ -160,17 +169,24 @@ def test_shapes_that_do_not_fit_are_named(
     ],
 )
 def test_other_arguments_that_do_not_fit_are_named(
-    runtime: Runtime, arguments: dict[str, object], named: str
+    runtime: Runtime, arguments: dict[str, Any], named: str
 ) -> None:
     """The error tells which of stride, bias, activation and alpha is at fault."""
     given = {
-        name: runtime.empty(value) if isinstance(value, tuple) else value
+        name: runtime.empty(value) if name in {"bias", "alpha"} else value
         for name, value in arguments.items()
     }
     operator: Callable[..., Tensor] = convolution
     with pytest.raises(ShapeError) as raised:
         operator(runtime, runtime.empty((1, 5, 5, 3)), runtime.empty((4, 1, 1, 3)), **given)
     assert named in str(raised.value)
+
+
+def test_inputs_too_small_for_a_window_are_named(runtime: Runtime) -> None:
+    """Without padding, the window has to fit in."""
+    x, weights = runtime.empty((1, 5, 4, 3)), runtime.empty((1, 3, 3, 3))
+    with pytest.raises(ShapeError, match="an input of 5x5 or more for padding 'VALID', given"):
+        convolution(runtime, x, weights, padding="VALID", dilation=2)
 
 
 def test_tensors_of_another_type_are_named(runtime: Runtime, half_bench: Bench) -> None:

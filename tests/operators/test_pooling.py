@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators import max_pool
+from mace_cache.operators import average_pool, global_average_pool, global_max_pool, max_pool
 from tests.operators.reference import noise, sliding_windows, windows
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def test_max_pool_is_numpys(
     ("shape", "arguments", "named"),
     [
         ((5, 5, 3), {}, "(batch, height, width, channels), given float32 (5, 5, 3)"),
-        ((1, 5, 5, 3), {"size": 0}, "given 0 and 2"),
-        ((1, 5, 5, 3), {"stride": 0}, "given 2 and 0"),
-        ((1, 5, 5, 3), {"padding": "FULL"}, "SAME or VALID, given 'FULL'"),
+        ((1, 5, 5, 3), {"size": 0}, "size of 1 or more, one for both axes or two, given 0"),
+        ((1, 5, 5, 3), {"stride": 0}, "stride of 1 or more, one for both axes or two, given 0"),
+        ((1, 5, 5, 3), {"padding": "FULL"}, "of 0 or more, given 'FULL'"),
         ((1, 2, 5, 3), {"size": 3, "padding": "VALID"}, "3x3 or more"),
     ],
 )
@@ -59,3 +59,33 @@ def test_arguments_that_do_not_fit_are_named(
         operator(runtime, runtime.empty(shape), **arguments)
     assert raised.value.operator == "max_pool"
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 9, 5, 3), (3, 4, 4, 32), (2, 7, 7, 70)])
+def test_global_pools_are_numpys(bench: Bench, shape: tuple[int, ...]) -> None:
+    """Each channel's mean and maximum, over any number of pixels and channels."""
+    x = noise(0, *shape) - 5
+    tensor, get = bench.runtime.to_device(x), bench.runtime.to_host
+    x = bench.rounded(x)
+    mean, largest = x.mean(axis=(1, 2), keepdims=True), x.max(axis=(1, 2), keepdims=True)
+    bench.assert_close(get(global_average_pool(bench.runtime, tensor)), mean)
+    bench.assert_close(get(global_max_pool(bench.runtime, tensor)), largest)
+
+
+def test_windows_that_see_nothing_have_a_value(runtime: Runtime) -> None:
+    """Where all of a window is padding, a maximum is minus infinity and a mean is 0."""
+    x = runtime.to_device(np.ones((1, 1, 1, 1)))
+    for operator, empty in ((max_pool, -np.inf), (average_pool, 0.0)):
+        made = operator(runtime, x, size=1, stride=1, padding=((0, 0), (1, 1)))
+        assert runtime.to_host(made).ravel().tolist() == [empty, 1.0, empty]
+
+
+@pytest.mark.parametrize("operator", [average_pool, global_average_pool, global_max_pool])
+def test_shapes_and_types_that_do_not_fit_are_named(
+    runtime: Runtime, half_bench: Bench, operator: Callable[..., Tensor]
+) -> None:
+    """The error has the name of the operator that was called."""
+    with pytest.raises(ShapeError, match=rf"^{operator.__name__}: expected a tensor \(batch"):
+        operator(runtime, runtime.empty((5, 5, 3)))
+    with pytest.raises(ShapeError, match=rf"^{operator.__name__}: expected tensors of float32"):
+        operator(runtime, half_bench.runtime.empty((1, 5, 5, 3)))

@@ -36,6 +36,8 @@ _LAUNCHERS = [
     *("reduce_mean", "reduce_minimum", "reduce_product", "reduce_sum", "softmax", "log_softmax"),
     *("batch_norm", "bias_add", "instance_norm", "layer_norm", "lp_norm", "mean_variance_norm"),
     "lstm_cell",
+    *("average_pool", "global_average_pool", "global_max_pool"),
+    *("transposed_convolution", "transposed_depthwise_convolution"),
 ]
 _COPIERS = ["concatenate", "pad_channels", "reshape"]
 
@@ -44,16 +46,38 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     """Run each operator that launches a kernel on tensors of that height and width."""
     image = runtime.to_device(np.zeros((edge, edge, 3), np.uint8))
     x = operators.resize_normalise(runtime, image, (edge, edge), scale=1.0, offset=0.0)
-    weights = runtime.to_device(noise(0, 3, 1, 1, 3))
+    run_what_looks_through_windows(runtime, x)
+    run_what_multiplies_matrices(runtime, x)
+    run_what_computes_by_elements(runtime, x)
+    run_what_moves_elements(runtime, x)
+
+
+def run_what_looks_through_windows(runtime: Runtime, x: Tensor) -> None:
+    """Run each operator that has windows over height and width."""
+    weights = runtime.to_device(noise(0, 3, 3, 3, 3))
+    filters = runtime.to_device(noise(0, 1, 3, 3, 3))
     x = operators.convolution(runtime, x, weights)
-    x = operators.pointwise_convolution(runtime, x, weights)
-    x = operators.depthwise_convolution(runtime, x, runtime.to_device(noise(0, 1, 3, 3, 3)))
+    x = operators.depthwise_convolution(runtime, x, filters)
+    x = operators.max_pool(runtime, x, size=1, stride=1)
+    x = operators.average_pool(runtime, x, size=1, stride=1)
+    operators.global_average_pool(runtime, x)
+    operators.global_max_pool(runtime, x)
+    x = operators.transposed_convolution(runtime, x, weights)
+    runtime.to_host(operators.transposed_depthwise_convolution(runtime, x, filters))
+
+
+def run_what_multiplies_matrices(runtime: Runtime, x: Tensor) -> None:
+    """Run each operator that is computed by products of matrices."""
     square = runtime.to_device(noise(0, 3, 3))
+    x = operators.pointwise_convolution(runtime, x, operators.reshape(square, (3, 1, 1, 3)))
     x = operators.fully_connected(runtime, operators.matrix_product(runtime, x, square), square)
     operators.matrix_product(runtime, square, square)  # of few rows
-    weights = runtime.to_device(noise(0, 3, 3, 3, 3))
-    prepared = operators.winograd_weights(runtime, weights)
-    x = operators.winograd_convolution(runtime, x, prepared)
+    prepared = operators.winograd_weights(runtime, runtime.to_device(noise(0, 3, 3, 3, 3)))
+    runtime.to_host(operators.winograd_convolution(runtime, x, prepared))
+
+
+def run_what_computes_by_elements(runtime: Runtime, x: Tensor) -> None:
+    """Run each operator of arithmetic, reductions, normalisation and recurrence."""
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
     three = runtime.to_device(noise(0, 3))
     x = operators.multiply(runtime, operators.negate(runtime, x), operators.subtract(runtime, x, x))
@@ -61,9 +85,8 @@ def run_every_operator(runtime: Runtime, edge: int = 12) -> None:
     x = operators.softmax(runtime, operators.softmax(runtime, x, axis=1))
     pixels = operators.reshape(operators.reduce_sum(runtime, x), (1, 1))
     column = runtime.to_device(noise(0, 4, 1))
-    operators.lstm_cell(runtime, (pixels, pixels), pixels, (column, column))
-    runtime.to_host(operators.max_pool(runtime, x, size=1, stride=1))
-    run_what_moves_elements(runtime, x)
+    hidden, _ = operators.lstm_cell(runtime, (pixels, pixels), pixels, (column, column))
+    runtime.to_host(hidden)
 
 
 def run_what_moves_elements(runtime: Runtime, x: Tensor) -> None:
@@ -175,8 +198,11 @@ def test_more_work_than_the_largest_grid_is_all_done(runtime: Runtime) -> None:
         x,
         operators.activate(runtime, x, "relu"),
         operators.max_pool(runtime, x, size=1, stride=1),
+        operators.average_pool(runtime, x, size=1, stride=1),
         operators.depthwise_convolution(runtime, x, ones),
+        operators.transposed_depthwise_convolution(runtime, x, ones),
         operators.pointwise_convolution(runtime, x, operators.reshape(identity, (3, 1, 1, 3))),
+        operators.transposed_convolution(runtime, x, operators.reshape(identity, (3, 1, 1, 3))),
     ]
     for result in results:
         np.testing.assert_array_equal(runtime.to_host(result)[0], pixels)

@@ -1,0 +1,25 @@
+/* What pooling over windows and over whole images shares. */
+
+#include "windows.h"
+
+/* What becomes of a window; what lies outside the input takes no part. Of the averages the second
+   divides by the window's size wherever it lies. */
+enum pooling { MAXIMUM, AVERAGE, AVERAGE_OF_ALL };
+
+static float8 combine(float8 a, float8 b, int pooling) {
+    return pooling == MAXIMUM ? (a > b ? a : b) : a + b;
+}
+
+/* count channels, 8 at most. */
+static float8 load_pair(global const DATA_TYPE *input, int index, int count) {
+    if (count >= LANES) return LOAD8(input, index);
+    float8 value = 0.0f;
+    value.lo = load_block(input, index, count);
+    if (count > BLOCK) value.hi = load_block(input, index + BLOCK, count - BLOCK);
+    return value;
+}
+
+static void store_pair(float8 value, global DATA_TYPE *output, int index, int count) {
+    store_block(value.lo, output, index, count);
+    if (count > BLOCK) store_block(value.hi, output, index + BLOCK, count - BLOCK);
+}
