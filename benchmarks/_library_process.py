@@ -9,17 +9,21 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
 import mace_cache
 from mace_cache.library import build_options, launch_once, load_manifest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def main() -> None:
     """Do as the arguments say."""
     task, *arguments = sys.argv[1:]
+    answers: dict[str, Callable[..., Any]]
     answers = {"platforms": platforms, "start": start, "warm": warm}
     print(json.dumps(answers[task](*arguments)))
 
