@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["READY", "WorkerDiedError", "WorkerProcess", "cores", "has_interpreter"]
 
@@ -46,12 +46,15 @@ class WorkerProcess:
 
     Args:
         arguments: what the interpreter is started with; None for ``_warm_worker``.
+        environment: variables that it has beside those of this process.
 
     Raises:
         OSError: no process can be started.
     """
 
-    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         import subprocess  # noqa: PLC0415 (where no worker is worth its start)
         import tempfile  # noqa: PLC0415 (as above)
 
@@ -66,6 +69,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._output,
+                env={**os.environ, **(environment or {})},
             )
         except BaseException:
             self._output.close()

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
@@ -20,8 +20,13 @@ from mace_cache.cache import ProgramCache
 from mace_cache.errors import BinaryRejectedError, FingerprintError
 from mace_cache.explanation import Explanation, Origin
 from mace_cache.fingerprint import fingerprint
+from mace_cache.harvest.policy import harvests_late
 from mace_cache.library import launch_once
+from mace_cache.local_sizes import LOCAL_SIZE, try_launch, tuned_launches
 from mace_cache.manifest import Argument, Launch
+
+if TYPE_CHECKING:
+    from mace_cache._trials import Trials
 
 __all__ = ["main"]
 
@@ -53,6 +58,8 @@ class _Worker:
             return self.list_devices()
         if "open" in message:
             return self.open(message["open"])
+        if "tune" in message:
+            return self.tune(message)
         return self.try_loading(message) if "try" in message else self.warm(message)
 
     def open(self, name: str) -> bool:
@@ -87,6 +94,29 @@ class _Worker:
         except cl.Error as error:
             status, text = "failed", str(error)
         return {"status": status, "message": text, "seconds": time.perf_counter() - started}
+
+    def tune(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Try local sizes for a program's typical launches, and keep the best; store no program."""
+        cache, context = self._cache(task["cache"]), self._queue(task["tune"]).context
+        profiles = cl.command_queue_properties.PROFILING_ENABLE
+        queue = cl.CommandQueue(context, properties=profiles)
+        rows: list[tuple[str, str, Trials]] = []
+        try:
+            program = cache.build(context, task["source"], task["options"])
+            explanation = cache.explain(program)
+            if not explanation.key:
+                return {"rows": [], "stale": False, "message": explanation.reason}
+            for launch in map(_launch, task["launches"]):
+                tried = try_launch(program, queue, launch)
+                if tried is not None:
+                    rows.append((launch.kernel, *tried))
+        except cl.Error as error:
+            return {"rows": [], "stale": False, "message": str(error)}
+        best = {(kernel, shape): trials.local_size for kernel, shape, trials in rows}
+        cache.keep_tuned_sizes(program, best)
+        late = harvests_late("auto", [fingerprint(queue.device).family])
+        stale = late and any(size != LOCAL_SIZE for size in cache.tuned_sizes(program).values())
+        return {"rows": rows, "stale": stale, "message": ""}
 
     def _warm(self, cache: ProgramCache, task: dict[str, Any]) -> tuple[str, str]:
         queue = self._queue(task["device"])
@@ -123,8 +153,10 @@ def _use(
     program = cache.build(queue.context, task["source"], task["options"])
     explanation = cache.explain(program)
     if explanation.key:
-        for launch in task["launches"]:
-            launch_once(program, queue, _launch(launch))
+        kept = cache.tuned_sizes(program) if task["launches"] else {}
+        for typical in map(_launch, task["launches"]):
+            for launch in tuned_launches(program, typical, kept, queue.device):
+                launch_once(program, queue, launch)
         cache._unwritten.flush()  # noqa: SLF001 (a rehearsal itself would wait for the exit)
         cache.close()
     return program, explanation

@@ -347,6 +347,38 @@ class ProgramCache:
             tiers.has(resident.wanted.source.key) for tiers in resident.wanted.tiers
         )
 
+    def tuned_sizes(self, program: cl.Program) -> dict[tuple[str, str], int]:
+        """Give the local sizes that were kept for a program's launches.
+
+        They count for the fingerprint of its first device, and for this source and these options.
+        Whoever uses one checks it against the limits of kernel and device.
+
+        Args:
+            program: what `build` returned.
+
+        Returns:
+            Local sizes by kernel and shape, as `keep_tuned_sizes` was given them; none where none
+            are kept, or nothing is cached.
+        """
+        from mace_cache.tuning import find_sizes  # noqa: PLC0415 (few applications tune)
+
+        return find_sizes(program)
+
+    def keep_tuned_sizes(self, program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> None:
+        """Keep local sizes beside a program, with those that are kept already.
+
+        Nothing is kept where nothing may be written. Of processes that do this at the same time the
+        last one may win.
+
+        Args:
+            program: what `build` returned.
+            sizes: local sizes by kernel and shape, which is any text that tells launches apart. Of
+                very many the last 1,000 are kept.
+        """
+        from mace_cache.tuning import keep_sizes  # noqa: PLC0415 (as above)
+
+        keep_sizes(program, sizes)
+
     def reopening_arguments(self) -> dict[str, Any]:
         """Give arguments with which another process opens the same cache, as JSON can hold them.
 

@@ -31,6 +31,8 @@ class CompiledProgram:
             be explained.
         created: when it was built, in seconds since 1970.
         final: whether it is known that finalising the binary doesn't do: it stays as it is.
+        tuned: of a record of tuned local sizes (``tuning.py``) its rows: kernel, shape and local
+            size. Such a record has no binary and is no program: no driver is given it.
         proven: whether a driver has loaded this very binary on this fingerprint, and the process
             lived: storages say so of what they find (``guard.py``), and no file holds it.
     """
@@ -45,6 +47,7 @@ class CompiledProgram:
     components: tuple[tuple[str, str], ...] = ()
     created: float = 0.0
     final: bool = False
+    tuned: tuple[tuple[str, str, int], ...] = ()
     proven: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:

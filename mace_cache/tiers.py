@@ -129,8 +129,29 @@ class Tiers:
 
     def candidates(self, key: str) -> Iterator[Found]:
         """Give the programs of that key that may be loaded, the nearest tier first."""
-        if self._recache:
-            return
+        if not self._recache:
+            yield from (found for found in self._entries(key) if not found.program.tuned)
+
+    def tuned(self, key: str) -> tuple[tuple[str, str, int], ...]:
+        """Give the rows of the nearest record of tuned local sizes that has that key.
+
+        Also where programs are built anew: their launches stay as they were tuned.
+        """
+        if self.stepped_aside:
+            return ()
+        for found in self._entries(key):
+            if found.program.tuned:
+                if not found.own and found.program.fingerprint == self.fingerprint.text:
+                    self.keep_tuned(found.program)
+                return found.program.tuned
+        return ()
+
+    def keep_tuned(self, record: CompiledProgram) -> None:
+        """Write a record of tuned local sizes, for other processes to see at once."""
+        if self.accepts and self._try("insert", lambda: self._insert(record), False):
+            self._try("flush", self._storage.flush, None)
+
+    def _entries(self, key: str) -> Iterator[Found]:
         program = self._find_own(key)
         if program is not None:
             yield Found(program, Origin.STORAGE, str(self._storage), own=True)
@@ -162,7 +183,8 @@ class Tiers:
 
     def has(self, key: str) -> bool:
         """Whether the fingerprint's own storage has that program now."""
-        return self._find_own(key) is not None
+        program = self._find_own(key)
+        return program is not None and not program.tuned
 
     def holds(self, program: CompiledProgram) -> bool:
         """Whether the fingerprint's own storage has that very binary now."""

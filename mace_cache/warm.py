@@ -21,7 +21,7 @@ from mace_cache.manifest import Launch, Manifest
 from mace_cache.warm_report import WarmReport, WarmResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     import pyopencl as cl
@@ -29,14 +29,22 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
-__all__ = ["WarmReport", "WarmResult", "warm_cache"]
+__all__ = ["Task", "WarmReport", "WarmResult", "choose_devices", "manifest_tasks", "warm_cache"]
 
 _MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One program to build with one set of options."""
+class Task:
+    """One program to build with one set of options.
+
+    Attributes:
+        program: its name.
+        variant: the name of the options.
+        source: its text.
+        options: the options.
+        launches: typical launches.
+    """
 
     program: str
     variant: str
@@ -87,7 +95,7 @@ def warm_cache(  # noqa: PLR0917 (the order is part of the interface)
     if cache.settings.read_only:
         return WarmReport([], ["nothing was warmed: the cache is read-only"])
     with _Crew(cache.reopening_arguments(), launch=launch) as crew:
-        names, results, notes = _choose_devices(devices, crew)
+        names, results, notes = choose_devices(devices, crew.ask)
         work = [(task, name) for name in names for task in tasks]
         with (
             progress_bar(len(work), shown=progress) as advance,
@@ -117,7 +125,7 @@ class _Crew:
         for worker in self._idle:
             worker.close()
 
-    def warm(self, task: _Task, device: str) -> WarmResult:
+    def warm(self, task: Task, device: str) -> WarmResult:
         """Have one program built, launched and stored."""
         launches = task.launches if self._launch else ()
         message = {
@@ -152,12 +160,20 @@ class _Crew:
         return answer
 
 
-def _choose_devices(
-    devices: Sequence[cl.Device | str] | None, crew: _Crew
+def choose_devices(
+    devices: Sequence[cl.Device | str] | None, ask: Callable[[None], Any]
 ) -> tuple[list[str], list[WarmResult], list[str]]:
-    """Give the storage names to warm for, what is passed over, and what else is to be said."""
+    """Choose devices.
+
+    Args:
+        devices: devices, or the beginnings of their storage names; all of the machine if None.
+        ask: asks a worker process.
+
+    Returns:
+        Their storage names, what is passed over, and what else is to be said.
+    """
     try:
-        listed = crew.ask(None) if devices is None or _has_names(devices) else []
+        listed = ask(None) if devices is None or _has_names(devices) else []
     except WorkerDiedError as error:
         return [], [], [f"the devices could not be listed: {error}"]
     if devices is not None:
@@ -172,7 +188,7 @@ def _choose_devices(
         return list(names), passed_over, []
     asked = "" if devices is None else " that was asked for"
     help_ = "`mace-cache devices` lists them; pip install 'mace-cache[pocl]' brings one for the CPU"
-    return [], [], [f"there is no OpenCL device{asked}: nothing was warmed ({help_})"]
+    return [], [], [f"there is no OpenCL device{asked}: nothing was done ({help_})"]
 
 
 def _has_names(devices: Sequence[cl.Device | str]) -> bool:
@@ -188,27 +204,27 @@ def _match(device: cl.Device | str, listed: list[dict[str, str]]) -> list[dict[s
         return [{"name": str(device), "problem": str(error)}]
 
 
-def _tasks(programs: Path | Manifest | Sequence[Path] | None) -> Iterator[_Task]:
+def _tasks(programs: Path | Manifest | Sequence[Path] | None) -> Iterator[Task]:
     if programs is None:
-        yield from _manifest_tasks(load_manifest())
+        yield from manifest_tasks(load_manifest())
     elif isinstance(programs, Manifest):
-        yield from _manifest_tasks(programs)
+        yield from manifest_tasks(programs)
     elif isinstance(programs, str | os.PathLike):
         yield from _path_tasks(os.fspath(programs))
     else:
         for number, item in enumerate(programs):
             if isinstance(item, str) and ("\n" in item or "{" in item):
-                yield _Task(f"source {number}", "default", item)
+                yield Task(f"source {number}", "default", item)
             else:
                 yield from _path_tasks(os.fspath(item))
 
 
-def _path_tasks(path: str) -> Iterator[_Task]:
+def _path_tasks(path: str) -> Iterator[Task]:
     manifest = os.path.join(path, _MANIFEST)
     if path.endswith(".json"):
-        yield from _manifest_tasks(load_manifest(path))
+        yield from manifest_tasks(load_manifest(path))
     elif os.path.isfile(manifest):
-        yield from _manifest_tasks(load_manifest(manifest))
+        yield from manifest_tasks(load_manifest(manifest))
     elif os.path.isdir(path):
         names = sorted(name for name in os.listdir(path) if name.endswith(".cl"))
         if not names:
@@ -216,15 +232,20 @@ def _path_tasks(path: str) -> Iterator[_Task]:
         for name in names:
             yield from _path_tasks(os.path.join(path, name))
     else:
-        yield _Task(path, "default", _read(path))
+        yield Task(path, "default", _read(path))
 
 
-def _manifest_tasks(manifest: Manifest) -> Iterator[_Task]:
+def manifest_tasks(manifest: Manifest) -> Iterator[Task]:
+    """Give each program of a manifest with each set of options.
+
+    Raises:
+        ManifestError: a source can't be read.
+    """
     for program in manifest.programs:
         source = program.read_source()
         for variant in program.variants:
             options = tuple(build_options(program, variant))
-            yield _Task(program.name, variant.name, source, options, program.launches)
+            yield Task(program.name, variant.name, source, options, program.launches)
 
 
 def _read(path: str) -> str:

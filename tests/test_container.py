@@ -58,6 +58,7 @@ some_programs = st.builds(
     components=st.lists(st.tuples(any_text, any_text), max_size=2).map(tuple),
     created=seconds,
     final=st.booleans(),
+    tuned=st.lists(st.tuples(any_text, any_text, st.integers()), max_size=2).map(tuple),
 )
 program_lists = st.lists(some_programs, max_size=4, unique_by=lambda p: (p.fingerprint, p.key))
 small_numbers = (
@@ -337,6 +338,12 @@ def test_unknown_members_are_passed_over() -> None:
         ("build_seconds", "1"),
         ("build_seconds", True),
         ("final", 1),
+        ("tuned", {}),
+        ("tuned", [["kernel", "shape"]]),
+        ("tuned", [["kernel", "shape", 64.0]]),
+        ("tuned", [["kernel", "shape", True]]),
+        ("tuned", [["kernel", 1, 64]]),
+        ("tuned", ["abc"]),
         ("build_seconds", 10**400),
         ("build_seconds", float("nan")),
         ("created", float("inf")),

@@ -44,23 +44,23 @@ FLOORS = {
         harvest._nvidia_loader harvest.finalise harvest.pending unwritten keeping
         flights
         nearest tracing
-        building background _source_worker _helping _crew _misses many cache
+        tuning building background _source_worker _helping _crew _misses many cache
     """,
     "unmodified programs": """
         _program_parts hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
-        manifest library
+        manifest library _trials local_sizes
         operators.tensor operators.checks operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators
-        warm_report _progress _warm_worker warm
+        warm_report _progress _warm_worker warm tune
     """,
     "the command": """
         cli cli.output cli.entries cli.options cli.examination cli.rehearsal
         cli.findings cli.content_health cli.place_health cli.guard_health
         cli.driver_probe cli.driver_health
         cli.devices cli.shipping cli.doctor cli.explain_miss cli.export cli.hook cli.importing
-        cli.inspect cli.keygen cli.maintenance cli.programs cli.record cli.run cli.warm
+        cli.inspect cli.keygen cli.maintenance cli.programs cli.record cli.run cli.tune cli.warm
         cli.application __main__
     """,
 }

@@ -21,6 +21,7 @@ from mace_cache.cli import (
     maintenance,
     programs,
     record,
+    tune,
     warm,
 )
 from mace_cache.cli import run as running
@@ -45,6 +46,7 @@ def commands() -> None:
 for _command in (
     devices.devices,
     warm.warm,
+    tune.tune,
     record.record,
     running.run,
     hook.hook,

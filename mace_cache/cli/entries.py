@@ -11,6 +11,7 @@ from mace_cache.errors import DamagedFileError
 from mace_cache.fingerprint import components, storage_name
 from mace_cache.storage._layout import walk
 from mace_cache.storage.base import check_name
+from mace_cache.tuning import TUNED_PROGRAM
 
 if TYPE_CHECKING:
     from mace_cache.program import CompiledProgram
@@ -22,6 +23,7 @@ __all__ = [
     "StoredFile",
     "describe_program",
     "files_of",
+    "kernels_of",
     "load_entry",
     "may_be_storage",
     "storage_names",
@@ -85,6 +87,7 @@ class Entry:
             "kernels": list(program.kernel_names) if program else None,
             "options": program.options if program else None,
             "build_seconds": program.build_seconds if program else None,
+            "tuned": _tuned(program) if program else None,
         }
 
 
@@ -154,7 +157,24 @@ def describe_program(program: CompiledProgram) -> dict[str, Any]:
         "build_log": program.build_log,
         "fingerprint": components(program.fingerprint),
         "components": [list(pair) for pair in program.components],
+        "tuned": _tuned(program),
     }
+
+
+def kernels_of(program: CompiledProgram) -> str:
+    """Name a program's kernels; a record of tuned local sizes is said to be one."""
+    if not program.tuned:
+        return ", ".join(program.kernel_names)
+    key = dict(program.components).get(TUNED_PROGRAM, "")
+    kernels = dict.fromkeys(kernel for kernel, _shape, _size in program.tuned)
+    return f"local sizes of {key[:SHORT_KEY]}: {', '.join(kernels)}"
+
+
+def _tuned(program: CompiledProgram) -> list[dict[str, Any]]:
+    return [
+        {"kernel": kernel, "shape": shape, "local_size": size}
+        for kernel, shape, size in program.tuned
+    ]
 
 
 def may_be_storage(name: str) -> bool:

@@ -16,6 +16,7 @@ from mace_cache.errors import DamagedFileError
 from mace_cache.fingerprint import storage_name
 from mace_cache.mace_file import write_mace_file
 from mace_cache.signing import sign
+from mace_cache.tuning import tuning_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ def export(
         raise click.ClickException(f"nothing to export: no such program in {factory.root}")
     try:
         if form == "mace":
+            programs = [program for program in programs if not program.tuned]
             data = write_mace_file(to_mace(programs, sources))
         else:
             data = encode(programs)
@@ -84,14 +86,16 @@ def _programs(
     programs, damaged = [], []
     for name in names:
         storage = factory.create_storage(name)
-        for key in sorted(storage.keys()):
-            if key.startswith(beginnings):
-                try:
-                    program = storage.find(key)
-                except DamagedFileError as error:
-                    damaged.append(str(error))
-                else:
-                    programs += [] if program is None else [program]
+        stored = {*storage.keys()}
+        chosen = {key for key in stored if key.startswith(beginnings)}
+        chosen |= stored.intersection(map(tuning_key, chosen))
+        for key in sorted(chosen):
+            try:
+                program = storage.find(key)
+            except DamagedFileError as error:
+                damaged.append(str(error))
+            else:
+                programs += [] if program is None else [program]
     return programs, damaged
 
 

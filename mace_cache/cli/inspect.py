@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mace_cache.cli.entries import SHORT_KEY, describe_program
+from mace_cache.cli.entries import SHORT_KEY, describe_program, kernels_of
 from mace_cache.cli.examination import (
     LARGEST_ANNOTATED,
     Examination,
@@ -157,7 +157,7 @@ def _print_contents(found: Examination) -> None:
         rows = [
             [
                 program.key[:SHORT_KEY],
-                ", ".join(program.kernel_names),
+                kernels_of(program),
                 program.options,
                 spoken_size(size),
                 spoken_seconds(program.build_seconds),

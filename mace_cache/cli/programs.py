@@ -14,6 +14,7 @@ from mace_cache.cli.entries import (
     StoredFile,
     describe_program,
     files_of,
+    kernels_of,
     load_entry,
     storage_names,
 )
@@ -71,7 +72,10 @@ def list_programs(device: str | None, cache_directory: str | None, as_json: bool
     for storage, group in groupby(entries, key=lambda entry: entry.file.storage):
         _print_storage(storage, list(group))
     total = spoken_size(sum(entry.file.size for entry in entries))
-    print_line(f"{spoken_number(len(entries), 'program')}, {total}, in {factory.root}")
+    records = sum(bool(entry.program and entry.program.tuned) for entry in entries)
+    number = spoken_number(len(entries) - records, "program")
+    more = f", {spoken_number(records, 'record')} of local sizes" if records else ""
+    print_line(f"{number}{more}, {total}, in {factory.root}")
     return 0
 
 
@@ -165,16 +169,12 @@ def _row(entry: Entry) -> list[str]:
     file, program = entry.file, entry.program
     return [
         file.key[:SHORT_KEY],
-        "damaged" if entry.problem else ", ".join(_kernels(entry)),
+        kernels_of(program) if program and not entry.problem else "damaged",
         program.options if program else "",
         spoken_size(file.size),
         spoken_age(entry.created),
         spoken_seconds(program.build_seconds) if program else "",
     ]
-
-
-def _kernels(entry: Entry) -> tuple[str, ...]:
-    return entry.program.kernel_names if entry.program else ()
 
 
 def _candidates(files: list[StoredFile]) -> str:
@@ -206,6 +206,13 @@ def _print_entry(entry: Entry) -> None:
                 f"{spoken_moment(program.created)}, in {spoken_seconds(program.build_seconds)}",
             ),
             ("build log", program.build_log.strip()),
+        ]
+        if not program.tuned
+        else [
+            ("holds", kernels_of(program)),
+            ("options", program.options),
+            ("tuned", spoken_moment(program.created)),
+            *((kernel, f"{size} for {shape}") for kernel, shape, size in program.tuned),
         ]
     )
     print_line()

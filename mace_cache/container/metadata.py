@@ -41,6 +41,8 @@ def encode_metadata(program: CompiledProgram) -> bytes:
     }
     if program.final:
         members["final"] = True
+    if program.tuned:
+        members["tuned"] = program.tuned
     return _ENCODER.encode(members).encode(*TEXT)
 
 
@@ -65,6 +67,7 @@ def decode_metadata(
             components=tuple([_pair(item) for item in _list(members["components"])]),
             created=_number(members["created"]),
             final=_boolean(members.get("final", False)),
+            tuned=tuple([_row(item) for item in _list(members.get("tuned", []))]),
         )
     except (TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -92,6 +95,13 @@ def _strings(value: Any) -> tuple[str, ...]:
 def _pair(value: Any) -> tuple[str, str]:
     name, text = _strings(value)
     return name, text
+
+
+def _row(value: Any) -> tuple[str, str, int]:
+    kernel, shape, size = _list(value)
+    if type(size) is not int:
+        raise TypeError("not a whole number")
+    return _string(kernel), _string(shape), size
 
 
 def _boolean(value: Any) -> bool:

@@ -9,22 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyopencl as cl
 
+from mace_cache.cache import ProgramCache
 from mace_cache.errors import ShapeError
 from mace_cache.library import build_options, load_manifest
+from mace_cache.local_sizes import LOCAL_SIZE, MOST_WORK_ITEMS, LocalSizes, grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["LOCAL_SIZE", "MOST_WORK_ITEMS", "ProgramBuilder", "Runtime", "Tensor"]
-
-LOCAL_SIZE = 64
-"""The local size of every launch: PoCL compiles each kernel again for every other one."""
-
-MOST_WORK_ITEMS = 32768
-"""The largest global size; kernels loop over what is left.
-
-PoCL compiles a kernel again for grids wider than 65535 (``grid_width_specialization_limit``).
-"""
 
 _MOST_ELEMENTS = 2**30  # kernels index with int
 _VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
@@ -72,8 +65,11 @@ class Runtime:
 
     Args:
         queue: an in-order queue on a context of one device.
-        cache: builds the programs.
+        cache: builds the programs, and keeps tuned local sizes if it is a `ProgramCache`.
         data_type: float32 or float16: what tensors are stored as. Arithmetic is in float32.
+        tune: whether launches that haven't been tuned yet are: they are run several times with each
+            of several local sizes, and the best is kept beside the program. Without it what is kept
+            is used, and nothing tried.
 
     Raises:
         ShapeError: *data_type* is another one.
@@ -81,7 +77,12 @@ class Runtime:
     """
 
     def __init__(
-        self, queue: cl.CommandQueue, cache: ProgramBuilder, data_type: Any = np.float32
+        self,
+        queue: cl.CommandQueue,
+        cache: ProgramBuilder,
+        data_type: Any = np.float32,
+        *,
+        tune: bool = False,
     ) -> None:
         self.queue = queue
         self.data_type = np.dtype(data_type)
@@ -89,9 +90,11 @@ class Runtime:
             raise ShapeError("Runtime", "data type float32 or float16", self.data_type)
         self._context = queue.context
         self._cache = cache
+        self._tune = tune
         self._programs = {program.name: program for program in load_manifest().programs}
         self._built: dict[str, cl.Program] = {}
         self._kernels: dict[tuple[str, str], cl.Kernel] = {}
+        self._local_sizes: dict[str, LocalSizes] = {}
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Copy an array to the device.
@@ -145,7 +148,8 @@ class Runtime:
         """Enqueue a kernel of the bundled programs.
 
         Every kernel takes its tensors, how many pieces of work there are (over which it loops),
-        other integers, and floats.
+        other integers, and floats. It must be safe to run several times on the same arguments, with
+        any local size: where launches are tuned, it is.
 
         Args:
             kernel: the names of the program in the manifest and of its kernel.
@@ -154,9 +158,10 @@ class Runtime:
             integers: the other arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
-        groups = -(-min(work_items, MOST_WORK_ITEMS) // LOCAL_SIZE)
-        sizes = (groups * LOCAL_SIZE,), (LOCAL_SIZE,)
-        self.launch_groups(kernel, sizes, tensors, (work_items, *integers), floats)
+        integers = (work_items, *integers)
+        ready = self._prepare(kernel, tensors, integers, floats)
+        local_size = self._local_sizes[kernel[0]].choose(kernel[1], ready, integers)
+        cl.enqueue_nd_range_kernel(self.queue, ready, *grid(work_items, local_size))
 
     def launch_groups(
         self,
@@ -175,6 +180,17 @@ class Runtime:
             integers: the arguments of type ``int``.
             floats: the arguments of type ``float``.
         """
+        ready = self._prepare(kernel, tensors, integers, floats)
+        cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
+
+    def _prepare(
+        self,
+        kernel: tuple[str, str],
+        tensors: Sequence[Tensor | None],
+        integers: Sequence[int],
+        floats: Sequence[float],
+    ) -> cl.Kernel:
+        """Give a kernel with its arguments."""
         ready = self._kernels.get(kernel) or self._make_kernel(*kernel)
         arguments = [
             *(None if tensor is None else tensor.buffer for tensor in tensors),
@@ -183,7 +199,7 @@ class Runtime:
         ]
         for index, argument in enumerate(arguments):
             ready.set_arg(index, argument)
-        cl.enqueue_nd_range_kernel(self.queue, ready, *sizes)
+        return ready
 
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
         if program not in self._built:
@@ -191,7 +207,10 @@ class Runtime:
             variant = specification.variant(_VARIANTS[self.data_type])
             options = build_options(specification, variant)
             source = specification.read_source()
-            self._built[program] = self._cache.build(self._context, source, options=options)
+            built = self._cache.build(self._context, source, options=options)
+            keeper = self._cache if isinstance(self._cache, ProgramCache) else None
+            self._local_sizes[program] = LocalSizes(self.queue, built, keeper, tune=self._tune)
+            self._built[program] = built
         made = cl.Kernel(self._built[program], kernel)
         self._kernels[program, kernel] = made
         return made

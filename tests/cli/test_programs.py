@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mace_cache.tuning import tuning_key
 from tests.cli.conftest import (
     FINGERPRINT,
     OTHER_FINGERPRINT,
@@ -65,6 +67,7 @@ def test_list_as_json(store: Store) -> None:
             "kernels": ["add_one", "add_two"],
             "options": "-DNAME=add",
             "build_seconds": 1.25,
+            "tuned": [],
         }
     ]
 
@@ -157,6 +160,32 @@ def test_show_as_json(store: Store) -> None:
     assert shown["build_log"] == program.build_log
     assert shown["components"] == [["source", "5" * 64]]
     assert shown["fingerprint"]["device name"] == "a first device"
+
+
+def test_records_of_local_sizes(store: Store, tmp_path: Path) -> None:
+    """They are told from programs, and go where their program goes, but into no file of MACE's."""
+    program, rows = make_program("add"), (("add_one", "4096 3", 128), ("add_one", "16 3", 16))
+    key = tuning_key(program.key)
+    components = (("tuned program", program.key),)
+    for other in (program, make_program("mul")):
+        store.insert(other)
+    store.insert(
+        replace(program, key=key, binary=b"", kernel_names=(), components=components, tuned=rows)
+    )
+    listed = run("list")
+    assert f"local sizes of {program.key[:12]}: add_one  " in listed.output
+    assert "\n2 programs, 1 record of local sizes, " in listed.output
+    assert "add_one  128 for 4096 3\nadd_one  16 for 16 3\n" in run("show", key).output
+    assert run("show", key, "--json").json["tuned"] == [
+        {"kernel": "add_one", "shape": "4096 3", "local_size": 128},
+        {"kernel": "add_one", "shape": "16 3", "local_size": 16},
+    ]
+    assert run("verify").code == 0
+    arguments = ("export", "--programs", program.key, "--output", tmp_path / "out", "--json")
+    assert run(*arguments).json["entries"] == 2
+    assert f"local sizes of {program.key[:12]}" in run("inspect", tmp_path / "out").output
+    run(*arguments, "--format", "mace")
+    assert len(run("inspect", tmp_path / "out", "--json").json["programs"]) == 1
 
 
 def test_show_of_a_moment_beyond_the_calendar(store: Store) -> None:
