@@ -14,15 +14,16 @@ import warnings
 from pathlib import Path
 
 import pyopencl as cl
+from _programs import detection_programs
 
 from mace_cache import ProgramCache, ProgramRequest
-from mace_cache.library import build_options, launch_once, load_manifest
+from mace_cache.library import build_options, launch_once
 
 _JOBS = 2
 
 
 def requests(context: cl.Context, times: int, most: int) -> list[ProgramRequest]:
-    """Give the bundled kernels in every variant that the device can build.
+    """Give the face detection's programs in every variant that the device can build.
 
     Args:
         context: a context on the device.
@@ -33,7 +34,7 @@ def requests(context: cl.Context, times: int, most: int) -> list[ProgramRequest]
     lacks_half = "cl_khr_fp16" not in device.extensions and "Oclgrind" in device.platform.name
     programs = [
         (Path(program.path).read_text(), build_options(program, variant))
-        for program in load_manifest().programs
+        for program in detection_programs()
         for variant in program.variants
         if not (lacks_half and variant.name == "half")
     ]
@@ -74,7 +75,7 @@ def _use_once(context: cl.Context, wanted: list[ProgramRequest]) -> None:
     """Load everything in order and launch it: what is new is guarded, and that isn't measured."""
     queue = cl.CommandQueue(context)
     launches = {
-        Path(program.path).read_text(): program.launches for program in load_manifest().programs
+        Path(program.path).read_text(): program.launches for program in detection_programs()
     }
     with ProgramCache(harvest_after=float("inf")) as cache:
         for request in wanted:

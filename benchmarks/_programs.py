@@ -1,13 +1,15 @@
-"""The programs that are measured: the bundled kernels', and generated ones of growing size."""
+"""The programs that are measured: the face detection's, and generated ones of growing size."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from mace_cache.library import build_options, load_manifest
+from mace_cache.library import ProgramSpecification, build_options, load_manifest
 
-__all__ = ["Candidate", "candidates", "generate"]
+__all__ = ["Candidate", "candidates", "detection_programs", "generate"]
+
+_DETECTION = ("convolution", "elementwise", "pooling", "image")
 
 _GENERATED_KERNELS = (1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18)
 
@@ -18,6 +20,11 @@ class Candidate(NamedTuple):
     name: str
     source: str
     options: list[str]
+
+
+def detection_programs() -> list[ProgramSpecification]:
+    """Give those of the bundled programs that the face detection uses: a small library."""
+    return [program for program in load_manifest().programs if program.name in _DETECTION]
 
 
 def generate(kernels: int, salt: int = 0, statements: int = 6) -> str:
@@ -51,7 +58,7 @@ def candidates() -> list[Candidate]:
             Path(program.path).read_text(),
             build_options(program, variant),
         )
-        for program in load_manifest().programs
+        for program in detection_programs()
         for variant in program.variants
     ]
     generated = [

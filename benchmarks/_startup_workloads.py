@@ -1,4 +1,4 @@
-"""What ``startup.py`` starts: the bundled kernels, each launched once, and the face detection.
+"""What ``startup.py`` starts: the face detection, and its programs with each kernel launched once.
 
 A workload takes what builds programs, and has its first result when it returns.
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
+from _programs import detection_programs
 
-from mace_cache.library import build_options, launch_once, load_manifest
+from mace_cache.library import build_options, launch_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def _is_installed(module: str) -> bool:
 
 
 def find_programs(context: cl.Context, directory: Path, text: str) -> list[str]:
-    """Note which of the bundled programs the device can build: it need not have half precision.
+    """Note which of the programs the device can build: it need not have half precision.
 
     Args:
         context: what they are built for.
@@ -69,7 +70,7 @@ def find_programs(context: cl.Context, directory: Path, text: str) -> list[str]:
         The names.
     """
     able = []
-    for program in load_manifest().programs:
+    for program in detection_programs():
         for variant in program.variants:
             if text not in f"{program.name}, {variant.name}":
                 continue
@@ -101,7 +102,7 @@ def _library(context: cl.Context, directory: Path) -> Callable[[ProgramBuilder],
     queue = cl.CommandQueue(context)
     chosen = [
         (program.read_source(), build_options(program, variant), program.launches)
-        for program in load_manifest().programs
+        for program in detection_programs()
         for variant in program.variants
         if (program.name, variant.name) in able
     ]

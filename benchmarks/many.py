@@ -27,7 +27,7 @@ ROUNDS = 9
 WAYS = ("loop", "many")
 PROCESSES = 2
 FORMS = 3  # of each program, in the model of three times as many
-AIM = 0.65  # of the loop: cold, on PoCL, the bundled kernels once
+AIM = 0.65  # of the loop: cold, on PoCL, the face detection's programs once
 
 _PROCESS = str(Path(__file__).with_name("_many_process.py"))
 

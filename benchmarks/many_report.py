@@ -85,8 +85,9 @@ def _make_sentence(driver: Driver) -> str:
     cold, more = (driver["starts"][name] for name in ("cold", "cold, more programs"))
     said = (
         f"A cold `build_many` on two cores was to take at most {driver['aim']} of the time of the "
-        f"loop of `build`; with {title_of(driver)} and the {cold['programs']} bundled programs it "
-        f"takes {cold['ratio']:.2f}, with {more['programs']} programs {more['ratio']:.2f}"
+        f"loop of `build`; with {title_of(driver)} and the face detection's {cold['programs']} "
+        f"programs it takes {cold['ratio']:.2f}, with {more['programs']} programs "
+        f"{more['ratio']:.2f}"
     )
     if driver["missed"]:
         said += (

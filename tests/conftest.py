@@ -2,6 +2,8 @@
 
 The driver is chosen before pyopencl is imported: the loader that its wheel carries always sees the
 PoCL of ``pocl-binary-distribution``; an empty vendors directory keeps the machine's drivers out.
+``TESTS_VENDORS`` names another directory, and ``TESTS_PLATFORM`` a part of the platform's name: so
+the operators' tests run on other drivers.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ for _name in [
     name for name in os.environ if name.startswith(("MACE_CACHE_", "POCL_", "PYOPENCL_"))
 ]:
     del os.environ[_name]
-os.environ["OCL_ICD_VENDORS"] = _private("no-vendors")
+os.environ["OCL_ICD_VENDORS"] = os.environ.get("TESTS_VENDORS") or _private("no-vendors")
 os.environ["POCL_CACHE_DIR"] = _private("pocl")
 os.environ["XDG_CACHE_HOME"] = _private("cache")
 os.environ["MACE_CACHE_DIR"] = _private("mace-cache")
@@ -39,6 +41,16 @@ from tests.servers import s3, valkey  # noqa: E402, F401 (fixtures)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_BUNDLED_KERNELS = ("operators", "test_library.py", "test_face_detection.py", "test_file_types.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all that runs the bundled kernels in one process, which then compiles each once."""
+    for item in items:
+        if {*item.path.parts} & {*_BUNDLED_KERNELS}:
+            item.add_marker(pytest.mark.xdist_group("kernels"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,8 +69,9 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def device() -> cl.Device:
-    """The CPU device of the PoCL that PyPI carries."""
-    (platform,) = [p for p in cl.get_platforms() if p.name == "Portable Computing Language"]
+    """The CPU device of the PoCL that PyPI carries, unless another platform is asked for."""
+    wanted = os.environ.get("TESTS_PLATFORM", "Portable Computing Language")
+    (platform,) = [p for p in cl.get_platforms() if wanted in f"{p.name} {p.version}"]
     return platform.get_devices()[0]
 
 
