@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _operators import Array, Case
 
+from mace_cache import operators
 from mace_cache.operators import matrix, winograd
 
 if TYPE_CHECKING:
@@ -70,13 +71,15 @@ CASES = [
     Case(
         "pointwise_convolution, 56x56x64 to 128",
         noise((1, 56, 56, 64), (128, 1, 1, 64), (128,)),
-        lambda runtime, *tensors: matrix.tiled_pointwise(runtime, *tensors, activation="relu6"),
+        lambda runtime, *tensors: operators.pointwise_convolution(
+            runtime, *tensors, activation="relu6"
+        ),
         lambda x, weights, bias: np.clip(x @ weights[:, 0, 0].T + bias, 0, 6),
     ),
     Case(
         "convolution, 3x3, 56x56x64 to 64",
         noise((1, 56, 56, 64), (64, 3, 3, 64)),
-        matrix.tiled_convolution,
+        operators.convolution,
         convolve,
     ),
     Case(

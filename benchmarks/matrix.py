@@ -29,7 +29,7 @@ import pyopencl as cl
 from _clblast import CLBlast
 from _common import describe_machine
 
-from mace_cache.operators import Runtime, matrix, product
+from mace_cache.operators import Runtime, convolutions, matrix, product
 from mace_cache.operators.winograd import winograd_convolution, winograd_weights
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def contenders(
             runs["CLBlast"] = lambda: library.multiply(runtime.queue, left, right, output)
             results["CLBlast"] = lambda: single.to_host(output)
         return runs, results
-    add("windows", lambda: matrix.tiled_convolution(runtime, a, b))
+    add("windows", lambda: convolutions.convolution(runtime, a, b))
     prepared = winograd_weights(runtime, b)
     add("Winograd", lambda: winograd_convolution(runtime, a, prepared))
     if library is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators.checks import blocks, check_features
+from mace_cache.operators.product import WindowRows, launch_product
 from mace_cache.operators.windows import (
     check_depthwise_filters,
     check_filters,
@@ -18,11 +19,12 @@ from mace_cache.operators.windows import (
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
-    from mace_cache.operators.windows import Padding
+    from mace_cache.operators.windows import Padding, Windows
 
 __all__ = ["convolution", "depthwise_convolution", "pointwise_convolution"]
 
 _TILES = 8  # TILES in convolution.cl
+_LARGE = 10**7  # products of numbers: below, a program more costs a start more than it gains
 
 
 def convolution(
@@ -39,6 +41,9 @@ def convolution(
     alpha: Tensor | float | None = None,
 ) -> Tensor:
     """Convolve: TFLite's CONV_2D, and ONNX's Conv of two dimensions with another layout.
+
+    Small convolutions and those in groups are made window by window; large ones as a product of
+    matrices, whose rows are the windows. For 3x3 of many channels see `winograd_convolution`.
 
     Args:
         runtime: where to compute.
@@ -136,7 +141,7 @@ def pointwise_convolution(
     activation: str = "none",
     alpha: Tensor | float | None = None,
 ) -> Tensor:
-    """Convolve with a kernel of 1x1: `convolution` with weights (output channels, 1, 1, channels).
+    """Convolve with a kernel of 1x1, which is a product of matrices: TFLite's CONV_2D of that size.
 
     Args:
         runtime: where to compute.
@@ -171,18 +176,66 @@ def _convolve(
 ) -> Tensor:
     """Do it, for the operator of that name."""
     (operator, runtime), (x, weights, bias) = where, tensors
-    batch, height, width, channels = check_features(operator, x)
+    batch, _, _, channels = check_features(operator, x)
     check_filters(operator, weights, channels, groups)
     filters, *size, _ = weights.shape
-    slopes, number, coefficient = end_arguments(operator, runtime, tensors, filters, activation)
+    end = end_arguments(operator, runtime, tensors, filters, activation)
     windows = make_windows(operator, size, stride, dilation)
     (rows, columns), before = place_windows(operator, x, windows, padding)
     output = runtime.empty((batch, rows, columns, filters))
+    large = groups == 1 and output.size * math.prod(weights.shape[1:]) >= _LARGE
+    if large or operator == "pointwise_convolution":
+        _launch_product(runtime, (x, weights, bias, output), windows, before, end)
+    else:
+        _launch_tiles(runtime, (x, weights, bias, output), windows, before, end, groups=groups)
+    return output
+
+
+def _launch_product(
+    runtime: Runtime,
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor],
+    windows: Windows,
+    before: tuple[int, int],
+    end: tuple[Tensor | None, int, float],
+) -> None:
+    """Multiply the windows, a row of a matrix each, by the filters, a column each."""
+    (x, weights, bias, output), (slopes, number, coefficient) = tensors, end
+    _, height, width, channels = x.shape
+    batch, rows, columns, filters = output.shape
+    taps = math.prod(windows.size)
+    launch_product(
+        runtime,
+        "matrix_product",
+        (x, weights, bias, slopes, None, output),
+        (1, batch * rows * columns, filters, channels),
+        a_steps=(channels, 1, 0),
+        b_steps=(1, taps * channels, 0),
+        windows=WindowRows(
+            *(height, width, rows, columns, windows.size[1], taps),
+            *(*windows.strides, *windows.dilations, *before),
+        ),
+        epilogue=(number, coefficient),
+    )
+
+
+def _launch_tiles(
+    runtime: Runtime,
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor],
+    windows: Windows,
+    before: tuple[int, int],
+    end: tuple[Tensor | None, int, float],
+    *,
+    groups: int,
+) -> None:
+    """Let each work-item make a few pixels of a few channels."""
+    (x, weights, bias, output), (slopes, number, coefficient) = tensors, end
+    batch, height, width, channels = x.shape
+    _, rows, columns, filters = output.shape
     if windows.size == windows.strides == (1, 1) and (rows, columns) == (height, width):
         # Any pixels will do as a tile: there is one column of them.
         batch, height, width = 1, batch * height * width, 1
         rows, columns = height, width
-    elif height == rows == size[0] == 1:  # tiles are higher than wide: the row becomes a column
+    elif height == rows == windows.size[0] == 1:  # tiles are higher than wide: the row is turned
         height, width, rows, columns = width, height, columns, rows
         windows, before = windows.turned(), before[::-1]
     tiles = count_tiles(batch, rows, columns)
@@ -196,4 +249,3 @@ def _convolve(
         ),
         (coefficient,),
     )
-    return output

@@ -1,4 +1,4 @@
-"""Products of matrices, and what is one: fully connected layers and convolutions."""
+"""Products of matrices, and fully connected layers, which are such products."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import activation_arguments, check_features, check_type, window
-from mace_cache.operators.product import Windows, launch_product
+from mace_cache.operators.checks import activation_arguments, check_type
+from mace_cache.operators.product import launch_product
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
 
-__all__ = ["fully_connected", "matrix_product", "tiled_convolution", "tiled_pointwise"]
-
-_FILTER_AXES = 4
+__all__ = ["fully_connected", "matrix_product"]
 
 
 def matrix_product(
@@ -108,95 +106,6 @@ def fully_connected(
     if weights.shape[1:] != (inputs,):
         raise ShapeError(operator, f"weights (outputs, {inputs})", weights)
     return _multiply_rows(runtime, operator, (x, weights, bias), activation, alpha)
-
-
-def tiled_pointwise(
-    runtime: Runtime,
-    x: Tensor,
-    weights: Tensor,
-    bias: Tensor | None = None,
-    *,
-    activation: str = "none",
-    alpha: Tensor | float | None = None,
-) -> Tensor:
-    """Convolve with a kernel of 1x1 as a product of matrices.
-
-    Args:
-        runtime: where to compute.
-        x: (batch, height, width, channels).
-        weights: (output channels, 1, 1, channels).
-        bias: (output channels,).
-        activation: one of those that `activate` knows, applied last.
-        alpha: what `activate` takes with it; the slopes of ``prelu`` are one an output channel.
-
-    Returns:
-        (batch, height, width, output channels).
-
-    Raises:
-        ShapeError: arguments that don't fit together.
-    """
-    operator = "pointwise_convolution"
-    channels = check_features(operator, x)[3]
-    if weights.shape[1:] != (1, 1, channels):
-        raise ShapeError(operator, f"weights (output channels, 1, 1, {channels})", weights)
-    return _multiply_rows(runtime, operator, (x, weights, bias), activation, alpha)
-
-
-def tiled_convolution(
-    runtime: Runtime,
-    x: Tensor,
-    weights: Tensor,
-    bias: Tensor | None = None,
-    *,
-    stride: int = 1,
-    activation: str = "none",
-    alpha: Tensor | float | None = None,
-) -> Tensor:
-    """Convolve with ``SAME`` padding as a product of matrices, whose rows are windows of *x*.
-
-    Args:
-        runtime: where to compute.
-        x: (batch, height, width, channels).
-        weights: (output channels, kernel height, kernel width, channels).
-        bias: (output channels,).
-        stride: along both axes, 1 or more.
-        activation: one of those that `activate` knows, applied last.
-        alpha: what `activate` takes with it; the slopes of ``prelu`` are one an output channel.
-
-    Returns:
-        (batch, ceil(height / stride), ceil(width / stride), output channels).
-
-    Raises:
-        ShapeError: arguments that don't fit together.
-    """
-    operator = "convolution"
-    batch, height, width, channels = check_features(operator, x)
-    if len(weights.shape) != _FILTER_AXES or weights.shape[3] != channels:
-        expected = f"weights (output channels, kernel height, kernel width, {channels})"
-        raise ShapeError(operator, expected, weights)
-    if stride < 1:
-        raise ShapeError(operator, "a stride of 1 or more", stride)
-    filters, kernel_height, kernel_width, _ = weights.shape
-    slopes, number, coefficient = _epilogue(operator, bias, activation, alpha, filters)
-    check_type(operator, runtime, x, weights, bias, slopes)
-    output_height, top = window(height, kernel_height, stride, "SAME")
-    output_width, left = window(width, kernel_width, stride, "SAME")
-    taps = kernel_height * kernel_width
-    output = runtime.empty((batch, output_height, output_width, filters))
-    launch_product(
-        runtime,
-        "matrix_product",
-        (x, weights, bias, slopes, None, output),
-        (1, batch * output_height * output_width, filters, channels),
-        a_steps=(channels, 1, 0),
-        b_steps=(1, taps * channels, 0),
-        windows=Windows(
-            *(height, width, output_height, output_width, kernel_width, taps),
-            *(stride, stride, 1, 1, top, left),
-        ),
-        epilogue=(number, coefficient),
-    )
-    return output
 
 
 def _multiply_rows(

@@ -9,7 +9,7 @@ from mace_cache.operators.tensor import LOCAL_SIZE
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
 
-__all__ = ["TILE_COLUMNS", "TILE_ROWS", "Windows", "launch_product"]
+__all__ = ["TILE_COLUMNS", "TILE_ROWS", "WindowRows", "launch_product"]
 
 TILE_ROWS = 32
 """Rows of the result that a work-group makes at a time, as in product_groups.h."""
@@ -24,7 +24,7 @@ _ROW_COLUMNS = 8  # columns of a row that a work-group makes at a time, on a GPU
 _MOST_GROUPS = 65535 // LOCAL_SIZE  # PoCL compiles a kernel again for wider launches
 
 
-class Windows(NamedTuple):
+class WindowRows(NamedTuple):
     """The windows of images that are rows of a product, as the kernel takes them.
 
     Attributes:
@@ -64,7 +64,7 @@ def launch_product(
     *,
     a_steps: tuple[int, int, int],
     b_steps: tuple[int, int, int],
-    windows: Windows | None = None,
+    windows: WindowRows | None = None,
     epilogue: tuple[int, float] = (0, 0.0),
 ) -> None:
     """Launch the kernel ``product``, of which ``product.h`` tells more.
@@ -89,7 +89,7 @@ def launch_product(
         (program, "product"),
         ((across * LOCAL_SIZE, down, deep), (LOCAL_SIZE, 1, 1)),
         tensors,
-        (*sizes, *a_steps, *b_steps, *(windows or Windows(1, rows, 1, rows)), epilogue[0]),
+        (*sizes, *a_steps, *b_steps, *(windows or WindowRows(1, rows, 1, rows)), epilogue[0]),
         (epilogue[1],),
     )
 
@@ -115,7 +115,7 @@ def _launch_rows(
 
 
 def _is_rows(
-    sizes: tuple[int, int, int, int], a_steps: tuple[int, int, int], windows: Windows | None
+    sizes: tuple[int, int, int, int], a_steps: tuple[int, int, int], windows: WindowRows | None
 ) -> bool:
     """Whether this is one product of few rows, each of which lies after the other."""
     batches, rows, _, depth = sizes

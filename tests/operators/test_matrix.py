@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -12,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators import Runtime, product
+from mace_cache.operators import Runtime, convolution, convolutions, pointwise_convolution, product
 from mace_cache.operators.matrix import (
     fully_connected,
     matrix_product,
-    tiled_convolution,
-    tiled_pointwise,
 )
 from tests.operators import reference
 from tests.operators.reference import noise
@@ -169,45 +167,79 @@ def test_an_epilogue_of_groups_is_numpys(groups_runtime: Runtime) -> None:
     np.testing.assert_allclose(groups_runtime.to_host(result), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def as_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every convolution in one group is large enough for a product."""
+    monkeypatch.setattr(convolutions, "_LARGE", 0)
+
+
 @pytest.mark.parametrize("channels", [3, 16])
-def test_tiled_pointwise_is_a_matrix_product(bench: Bench, channels: int) -> None:
+def test_pointwise_convolution_is_a_matrix_product(bench: Bench, channels: int) -> None:
     """A 1x1 convolution multiplies every pixel by the weights."""
     x, weights = noise(0, 2, 5, 7, channels), noise(1, 9, 1, 1, channels) / 8
     put = bench.runtime.to_device
-    result = tiled_pointwise(bench.runtime, put(x), put(weights), activation="relu6")
+    result = pointwise_convolution(bench.runtime, put(x), put(weights), activation="relu6")
     expected = bench.rounded(x) @ bench.rounded(weights)[:, 0, 0].T
     bench.assert_close(bench.runtime.to_host(result), np.clip(expected, 0, 6))
 
 
-_WINDOWS = [
-    ((2, 9, 7, 5), (13, 3, 3), 1),
-    ((1, 8, 6, 8), (4, 5, 3), 2),
-    ((2, 4, 4, 3), (18, 2, 4), 1),
-    ((1, 1, 1, 1), (1, 3, 3), 3),
+_ONCE = {"stride": (1, 1), "dilation": (1, 1), "padding": "SAME"}
+_WINDOWS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 9, 7, 5), (13, 3, 3), _ONCE),
+    ((1, 8, 6, 8), (4, 5, 3), {**_ONCE, "stride": (2, 2)}),
+    ((2, 4, 4, 3), (18, 2, 4), {**_ONCE, "padding": ((1, 0), (0, 3))}),
+    ((1, 1, 1, 1), (1, 3, 3), {**_ONCE, "stride": (3, 3)}),
+    ((1, 9, 8, 3), (5, 2, 3), {"stride": (1, 2), "dilation": (3, 2), "padding": "VALID"}),
 ]
 
 
-@pytest.mark.parametrize(("shape", "kernel", "stride"), _WINDOWS)
-def test_tiled_convolution_is_numpys(
-    bench: Bench, shape: tuple[int, ...], kernel: tuple[int, ...], stride: int
+def convolved(x: Array, weights: Array, options: dict[str, Any]) -> Array:
+    """Convolve in numpy."""
+    seen = reference.placed_windows(x, weights.shape[1:3], options, 0.0)
+    return np.asarray(np.einsum("nyxchw,ohwc->nyxo", seen, weights))
+
+
+@pytest.mark.usefixtures("as_products")
+@pytest.mark.parametrize(("shape", "kernel", "options"), _WINDOWS)
+def test_convolution_as_a_product_is_numpys(
+    bench: Bench, shape: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]
 ) -> None:
     """Windows over the edges of images see zeros there."""
     x, weights = noise(0, *shape), noise(1, *kernel, shape[3]) / 8
     put = bench.runtime.to_device
-    result = tiled_convolution(bench.runtime, put(x), put(weights), stride=stride)
-    expected = reference.convolution(bench.rounded(x), bench.rounded(weights), stride)
+    result = convolution(bench.runtime, put(x), put(weights), **options)
+    expected = convolved(bench.rounded(x), bench.rounded(weights), options)
     bench.assert_close(bench.runtime.to_host(result), expected)
 
 
-@pytest.mark.parametrize(("shape", "kernel", "stride"), _WINDOWS)
+def test_a_large_convolution_is_made_as_a_product(
+    float_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few million products of numbers are left to the program that is there anyway."""
+    runtime = float_bench.runtime
+    launched: list[str] = []
+    for name in ("launch", "launch_groups"):
+        monkeypatch.setattr(
+            runtime, name, lambda kernel, *_others, **_options: launched.append(kernel[0])
+        )
+    for edge in (20, 64):
+        convolution(runtime, runtime.empty((1, edge, edge, 32)), runtime.empty((32, 3, 3, 32)))
+    assert launched == ["convolution", "matrix_product"]
+
+
+@pytest.mark.usefixtures("as_products")
+@pytest.mark.parametrize(("shape", "kernel", "options"), _WINDOWS)
 def test_groups_convolve_together(
-    groups_runtime: Runtime, shape: tuple[int, ...], kernel: tuple[int, ...], stride: int
+    groups_runtime: Runtime,
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    options: dict[str, Any],
 ) -> None:
     """What a GPU does gives the same."""
     x, weights = noise(0, *shape), noise(1, *kernel, shape[3])
     put = groups_runtime.to_device
-    result = tiled_convolution(groups_runtime, put(x), put(weights), stride=stride)
-    expected = reference.convolution(x, weights, stride)
+    result = convolution(groups_runtime, put(x), put(weights), **options)
+    expected = convolved(x, weights, options)
     np.testing.assert_allclose(groups_runtime.to_host(result), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -240,9 +272,3 @@ def test_what_does_not_fit_a_product_is_named(float_bench: Bench) -> None:
         matrix_product(runtime, empty((2, 3)), empty((3, 4)), bias=empty((3,)))
     with pytest.raises(ShapeError, match="matrix_product: expected tensors of float32"):
         matrix_product(runtime, empty((2, 3), np.float16), empty((3, 4)))
-    with pytest.raises(ShapeError, match=r"pointwise_convolution: .*\(output channels, 1, 1, 3\)"):
-        tiled_pointwise(runtime, empty((1, 2, 2, 3)), empty((4, 3)))
-    with pytest.raises(ShapeError, match="convolution: expected weights"):
-        tiled_convolution(runtime, empty((1, 2, 2, 3)), empty((4, 3, 3, 2)))
-    with pytest.raises(ShapeError, match="a stride of 1 or more, given 0"):
-        tiled_convolution(runtime, empty((1, 2, 2, 3)), empty((4, 3, 3, 3)), stride=0)
