@@ -10,18 +10,19 @@ import tflite
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tests.operators.reference import Array
 
 __all__ = ["run_litert"]
 
-_TYPES = {
-    np.dtype(np.float32): tflite.TensorType.FLOAT32,
-    np.dtype(np.int32): tflite.TensorType.INT32,
-}
+_SCHEMA_VERSION = 3
+_DILATED = ("CONV_2D", "DEPTHWISE_CONV_2D")  # since their second version
+_TYPES = {"float32": tflite.TensorType.FLOAT32, "int32": tflite.TensorType.INT32}
 
 
 def run_litert(
-    operator: str, x: Array, *constants: Array, options: str = "", **values: int
+    operator: str, x: Array, *constants: Array, options: str = "", last: bool = False, **values: Any
 ) -> Array:
     """Give what an operator makes of *x*.
 
@@ -30,82 +31,86 @@ def run_litert(
         x: the input.
         constants: the other inputs.
         options: the name of its table of options, if it has one.
+        last: whether *x* is the last of its inputs, not the first.
         values: what is in that table, by the names of the schema in camel case.
     """
-    model = _model(operator, [x.astype(np.float32), *constants], options, values)
+    x = x.astype(np.float32)
+    order = [*range(1, len(constants) + 1), 0] if last else range(len(constants) + 1)
+    model = _model(operator, [x, *constants], order, options, values)
     reference = OpResolverType.BUILTIN_REF  # the plain kernels: those that others must agree with
     interpreter = Interpreter(model_content=model, experimental_op_resolver_type=reference)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.astype(np.float32))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
     return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
 
 
-def _model(operator: str, inputs: list[Array], options: str, values: dict[str, int]) -> bytes:
-    builder = flatbuffers.Builder(1024)
-    buffers = [_buffer(builder, None), *(_buffer(builder, array) for array in inputs[1:])]
-    output = len(inputs)
+def _model(
+    operator: str,
+    inputs: Sequence[Array],
+    order: Iterable[int],
+    options: str,
+    values: dict[str, int],
+) -> bytes:
+    builder = flatbuffers.Builder()
+    # Buffer 0 is empty, by the schema: that of tensors which aren't constants.
+    data = [b"", *(array.tobytes() for array in inputs[1:])]
+    buffers = [_table(builder, "Buffer", Data=builder.CreateByteVector(part)) for part in data]
+    shapes = [*((array.shape, str(array.dtype)) for array in inputs), ((), "float32")]
     tensors = [
-        *(_tensor(builder, array.shape, array.dtype, index) for index, array in enumerate(inputs)),
-        _tensor(builder, (), np.dtype(np.float32), 0),
+        _table(
+            builder,
+            "Tensor",
+            Shape=_numbers(builder, shape),
+            Type=_TYPES[kind],
+            Buffer=number if number < len(inputs) else 0,
+        )
+        for number, (shape, kind) in enumerate(shapes)
     ]
-    table = _options(builder, options, values) if options else None
-    given, made = builder.CreateNumpyVector, np.array([output], np.int32)
-    all_inputs, outputs = given(np.arange(output, dtype=np.int32)), given(made)
-    tflite.OperatorStart(builder)
-    tflite.OperatorAddOpcodeIndex(builder, 0)
-    tflite.OperatorAddInputs(builder, all_inputs)
-    tflite.OperatorAddOutputs(builder, outputs)
-    if table is not None:
-        tflite.OperatorAddBuiltinOptionsType(builder, getattr(tflite.BuiltinOptions, options))
-        tflite.OperatorAddBuiltinOptions(builder, table)
-    operators = _vector(builder, [tflite.OperatorEnd(builder)])
-    all_tensors = _vector(builder, tensors)
-    first = given(np.zeros(1, np.int32))
-    tflite.SubGraphStart(builder)
-    tflite.SubGraphAddTensors(builder, all_tensors)
-    tflite.SubGraphAddInputs(builder, first)
-    tflite.SubGraphAddOutputs(builder, outputs)
-    tflite.SubGraphAddOperators(builder, operators)
-    graphs = _vector(builder, [tflite.SubGraphEnd(builder)])
+    table = {}
+    if options:
+        kind = getattr(tflite.BuiltinOptions, options)
+        made = _table(builder, options, **values)
+        table = {"BuiltinOptionsType": kind, "BuiltinOptions": made}
+    arguments, results = _numbers(builder, order), _numbers(builder, [len(inputs)])
+    step = _table(builder, "Operator", Inputs=arguments, Outputs=results, **table)
+    graph = _table(
+        builder,
+        "SubGraph",
+        Tensors=_vector(builder, tensors),
+        Inputs=_numbers(builder, [0]),
+        Outputs=_numbers(builder, [len(inputs)]),
+        Operators=_vector(builder, [step]),
+    )
     code = getattr(tflite.BuiltinOperator, operator)
-    tflite.OperatorCodeStart(builder)
-    tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, min(code, 127))
-    tflite.OperatorCodeAddBuiltinCode(builder, code)
-    tflite.OperatorCodeAddVersion(builder, 1)
-    codes = _vector(builder, [tflite.OperatorCodeEnd(builder)])
-    all_buffers = _vector(builder, buffers)
-    tflite.ModelStart(builder)
-    tflite.ModelAddVersion(builder, 3)
-    tflite.ModelAddOperatorCodes(builder, codes)
-    tflite.ModelAddSubgraphs(builder, graphs)
-    tflite.ModelAddBuffers(builder, all_buffers)
-    builder.Finish(tflite.ModelEnd(builder), b"TFL3")
+    codes = _table(
+        builder,
+        "OperatorCode",
+        DeprecatedBuiltinCode=min(code, 127),
+        BuiltinCode=code,
+        Version=2 if operator in _DILATED else 1,
+    )
+    model = _table(
+        builder,
+        "Model",
+        Version=_SCHEMA_VERSION,
+        OperatorCodes=_vector(builder, [codes]),
+        Subgraphs=_vector(builder, [graph]),
+        Buffers=_vector(builder, buffers),
+    )
+    builder.Finish(model, b"TFL3")
     return bytes(builder.Output())
 
 
-def _buffer(builder: Any, array: Array | None) -> int:
-    data = None if array is None else builder.CreateByteVector(array.tobytes())
-    tflite.BufferStart(builder)
-    if data is not None:
-        tflite.BufferAddData(builder, data)
-    return int(tflite.BufferEnd(builder))
+def _table(builder: Any, name: str, **fields: int) -> int:
+    getattr(tflite, f"{name}Start")(builder)
+    for field, value in fields.items():
+        getattr(tflite, f"{name}Add{field}")(builder, value)
+    return int(getattr(tflite, f"{name}End")(builder))
 
 
-def _tensor(builder: Any, shape: tuple[int, ...], kind: np.dtype[Any], buffer: int) -> int:
-    lengths = builder.CreateNumpyVector(np.array(shape, np.int32))
-    tflite.TensorStart(builder)
-    tflite.TensorAddShape(builder, lengths)
-    tflite.TensorAddType(builder, _TYPES[kind])
-    tflite.TensorAddBuffer(builder, buffer)
-    return int(tflite.TensorEnd(builder))
-
-
-def _options(builder: Any, options: str, values: dict[str, int]) -> int:
-    getattr(tflite, f"{options}Start")(builder)
-    for name, value in values.items():
-        getattr(tflite, f"{options}Add{name}")(builder, value)
-    return int(getattr(tflite, f"{options}End")(builder))
+def _numbers(builder: Any, numbers: Iterable[int]) -> int:
+    return int(builder.CreateNumpyVector(np.array([*numbers], np.int32)))
 
 
 def _vector(builder: Any, offsets: list[int]) -> int:

@@ -15,8 +15,8 @@ from mace_cache.operators import (
     max_pool,
     transposed_convolution,
 )
+from tests.operators.litert import run_litert
 from tests.operators.reference import noise
-from tests.operators.tflite_model import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_convolution_is_tflites(
     )
     options = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
     options |= fields(padding, stride)
-    expected = run("Conv2D", x, [weights, bias], made.shape, **options)
+    expected = run_litert("CONV_2D", x, weights, bias, options="Conv2DOptions", **options)
     bench.assert_close(made, expected)
 
 
@@ -83,7 +83,9 @@ def test_depthwise_convolution_is_tflites(
     )
     options = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
     options |= {"DepthMultiplier": 2, **fields(padding, stride)}
-    expected = run("DepthwiseConv2D", x, [weights, bias], made.shape, **options)
+    expected = run_litert(
+        "DEPTHWISE_CONV_2D", x, weights, bias, options="DepthwiseConv2DOptions", **options
+    )
     bench.assert_close(made, expected)
 
 
@@ -107,7 +109,9 @@ def test_transposed_convolution_is_tflites(
     made = transposed_convolution(bench.runtime, put(x), put(weights), **options)
     shape = np.array([2, *size, 6], np.int32)
     given = fields(padding, stride)
-    expected = run("TransposeConv", x, [shape, weights], (2, *size, 6), **given)
+    expected = run_litert(
+        "TRANSPOSE_CONV", x, shape, weights, options="TransposeConvOptions", last=True, **given
+    )
     bench.assert_close(bench.runtime.to_host(made), expected)
 
 
@@ -123,4 +127,5 @@ def test_pools_are_tflites(
         operator(bench.runtime, given, size=(3, 2), stride=(2, 1), padding=padding)
     )
     options = {"FilterHeight": 3, "FilterWidth": 2, **fields(padding, (2, 1))}
-    bench.assert_close(made, run(f"{name}Pool", x, [], made.shape, **options))
+    expected = run_litert(f"{name.upper()}_POOL_2D", x, options="Pool2DOptions", **options)
+    bench.assert_close(made, expected)
