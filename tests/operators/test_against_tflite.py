@@ -39,6 +39,7 @@ def fields(padding: str, stride: tuple[int, int]) -> dict[str, Any]:
     return {"Padding": _PADDINGS[padding], "StrideH": stride[0], "StrideW": stride[1]}
 
 
+@pytest.mark.sample
 @_EITHER
 @pytest.mark.parametrize(
     ("stride", "dilation"), [((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (2, 3))]
@@ -57,12 +58,13 @@ def test_convolution_is_tflites(
             padding=padding,
         )
     )
-    options = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
+    options: dict[str, Any] = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
     options |= fields(padding, stride)
     expected = run_litert("CONV_2D", x, weights, bias, options="Conv2DOptions", **options)
     bench.assert_close(made, expected)
 
 
+@pytest.mark.sample
 @_EITHER
 @pytest.mark.parametrize(
     ("stride", "dilation"), [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (2, 3))]
@@ -81,7 +83,7 @@ def test_depthwise_convolution_is_tflites(
             padding=padding,
         )
     )
-    options = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
+    options: dict[str, Any] = {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
     options |= {"DepthMultiplier": 2, **fields(padding, stride)}
     expected = run_litert(
         "DEPTHWISE_CONV_2D", x, weights, bias, options="DepthwiseConv2DOptions", **options
@@ -89,6 +91,7 @@ def test_depthwise_convolution_is_tflites(
     bench.assert_close(made, expected)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("padding", "stride", "size"),
     [
@@ -115,6 +118,7 @@ def test_transposed_convolution_is_tflites(
     bench.assert_close(bench.runtime.to_host(made), expected)
 
 
+@pytest.mark.sample
 @_EITHER
 @pytest.mark.parametrize(("operator", "name"), [(average_pool, "Average"), (max_pool, "Max")])
 def test_pools_are_tflites(

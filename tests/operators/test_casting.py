@@ -28,6 +28,7 @@ def _elements(runtime: Runtime, x: Array, wanted: str) -> Array:
     return runtime.to_host(result)
 
 
+@pytest.mark.sample
 @settings(deadline=None, max_examples=25)
 @given(arrays(np.float16, st.integers(1, 40), elements=st.floats(width=16)))
 def test_floats_become_integers(bench: Bench, x: Array) -> None:
@@ -69,6 +70,7 @@ def test_integers_become_other_types(bench: Bench, x: Array) -> None:
     np.testing.assert_array_equal(_elements(runtime, small, "float16"), small.astype(np.float16))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("wanted", _ALL)
 def test_bytes_survive_every_type(bench: Bench, wanted: str) -> None:
     """Every type holds what a byte holds."""

@@ -32,6 +32,7 @@ def test_add_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str, se
     bench.assert_close(result, expected)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (17,), (2, 3, 5, 7), (2, 3, 5, 8), (2, 1, 1, 13)])
 def test_activate_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str) -> None:

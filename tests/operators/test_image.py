@@ -40,6 +40,7 @@ def test_the_whole_image_is_resized(
     bench.assert_close(bench.runtime.to_host(made), expected[np.newaxis])
 
 
+@pytest.mark.sample
 @settings(deadline=None, max_examples=40)
 @given(_QUARTERS, _QUARTERS, st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4, 8]))
 def test_a_rectangle_crops_and_letterboxes(

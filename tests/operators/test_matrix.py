@@ -80,6 +80,7 @@ def multiply(
     return runtime.to_host(result)
 
 
+@pytest.mark.sample
 @settings(deadline=None, max_examples=25)
 @given(
     st.tuples(*[st.sampled_from([1, 2, 5, 8, 17, 40, 130, 200])] * 3),
@@ -114,6 +115,7 @@ def test_groups_multiply_together(
     np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 70, 130), (2, 9, 5), (3, 48, 64), (4, 1, 1)])
 def test_few_rows_are_multiplied_one_by_one(
@@ -199,6 +201,7 @@ def convolved(x: Array, weights: Array, options: dict[str, Any]) -> Array:
     return np.asarray(np.einsum("nyxchw,ohwc->nyxo", seen, weights))
 
 
+@pytest.mark.sample
 @pytest.mark.usefixtures("as_products")
 @pytest.mark.parametrize(("shape", "kernel", "options"), _WINDOWS)
 def test_convolution_as_a_product_is_numpys(

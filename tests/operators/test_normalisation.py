@@ -38,6 +38,7 @@ def _normalised(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
     return np.asarray((x - x.mean(axis=axes, keepdims=True)) / np.sqrt(variance + epsilon))
 
 
+@pytest.mark.sample
 @settings(deadline=None, max_examples=25)
 @given(_SHAPES, st.sampled_from(ACTIVATIONS))
 def test_bias_and_batch_norm_are_numpys(
@@ -64,6 +65,7 @@ def test_bias_and_batch_norm_are_numpys(
     bench.assert_close(made, reference.activate(expected, activation, kept[5]))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("shape", _FEATURES)
 @pytest.mark.parametrize("activation", ["none", "relu", "prelu"])
 def test_instance_norm_is_numpys(bench: Bench, shape: tuple[int, ...], activation: str) -> None:
@@ -101,6 +103,7 @@ def test_mean_variance_norm_is_numpys(
     bench.assert_close(made, rounded - rounded.mean(axis=axes, keepdims=True))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("shape", "axis"), [((3, 5), -1), ((2, 3, 16), 2), ((2, 3, 5), 1), ((2, 3, 5), 0), ((9,), 0)]
 )

@@ -37,6 +37,7 @@ def test_pad_is_numpys(bench: Bench, axes: list[tuple[int, Any]], mode: str) -> 
     assert made.shape == expected.shape
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("mode", ["constant", "reflect", "symmetric"])
 def test_long_rows_and_eight_axes(bench: Bench, mode: str) -> None:
     """Rows in several runs, with edges in the first and the last; and as many axes as may be."""

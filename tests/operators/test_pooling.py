@@ -61,6 +61,7 @@ def test_arguments_that_do_not_fit_are_named(
     assert named in str(raised.value)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 9, 5, 3), (3, 4, 4, 32), (2, 7, 7, 70)])
 def test_global_pools_are_numpys(bench: Bench, shape: tuple[int, ...]) -> None:
     """Each channel's mean and maximum, over any number of pixels and channels."""

@@ -38,6 +38,7 @@ def _assert_same(bench: Bench, operator: Callable[..., Any], x: Array, expected:
     assert result.shape == expected.shape
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("shape", [(3, 5, 2, 7), (1, 40, 1, 33), (2, 33, 5, 17), (4, 4, 70, 4)])
 def test_every_permutation_of_four_axes(bench: Bench, shape: tuple[int, ...]) -> None:
     """Small and large sides, with and without whole blocks."""
@@ -62,6 +63,7 @@ def test_more_blocks_than_the_largest_grid_are_all_turned(runtime: Runtime) -> N
     np.testing.assert_array_equal(runtime.to_host(made), x.T)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_blocks_become_channels_and_come_back(bench: Bench, block: int) -> None:
     """What TFLite gives, and its opposite."""

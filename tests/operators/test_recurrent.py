@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.operators.conftest import Bench
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 5, 3), (1, 200, 70)])
 @pytest.mark.parametrize("gates", ["iofc", "ifco", "icfo"])
 @pytest.mark.parametrize("forget_bias", [None, 1.0])

@@ -57,6 +57,7 @@ def test_reductions_are_numpys(bench: Bench, shape: tuple[int, ...], data: st.Da
     np.testing.assert_allclose(made, expected, rtol=relative, atol=absolute)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("reduction", sorted(_NUMPY))
 @pytest.mark.parametrize(
     ("shape", "axis"),
@@ -106,6 +107,7 @@ def _softmax(x: Array, axis: int) -> Array:
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [

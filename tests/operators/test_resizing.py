@@ -30,7 +30,7 @@ def test_resize_is_tflites(
     """Smaller, larger and the same, with each kind of centres."""
     x = bench.rounded(noise(0, 2, 5, 7, channels))
     name = "NearestNeighbor" if method == "nearest" else "Bilinear"
-    values = {
+    values: dict[str, Any] = {
         "AlignCorners": int(centres.get("align_corners", False)),
         "HalfPixelCenters": int(centres.get("half_pixel_centers", False)),
     }
@@ -69,6 +69,7 @@ def _weights(length: int, wanted: int, centres: dict[str, bool], a: float, exclu
     return matrix
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("centres", _CENTRES)
 @pytest.mark.parametrize(("coefficient", "exclude"), [(-0.5, True), (-0.75, False)])
 def test_bicubic_is_onnxs(

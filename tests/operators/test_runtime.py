@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,49 +138,6 @@ def test_the_manifest_has_what_the_operators_launch(
         (program.read_source(), tuple(build_options(program, program.variant(variant))))
         for program in programs
     )
-
-
-_WARM_THEN_RUN = """
-import os, pathlib
-import pyopencl as cl
-from mace_cache.library import build_options, launch_once, load_manifest
-from mace_cache.operators import Runtime
-from mace_cache.operators.tensor import MOST_WORK_ITEMS
-from tests.operators.conftest import PlainBuilder
-from tests.operators.test_runtime import run_every_operator
-
-queue = cl.CommandQueue(cl.Context(cl.get_platforms()[0].get_devices()))
-for program in load_manifest().programs:
-    options = build_options(program, program.variant("float"))
-    built = cl.Program(queue.context, program.read_source()).build(options)
-    for launch in program.launches:
-        launch_once(built, queue, launch)
-
-def compiled():
-    return sum(1 for path in pathlib.Path(os.environ["POCL_CACHE_DIR"]).rglob("64-1-1*"))
-
-warmed = compiled()
-run_every_operator(Runtime(queue, PlainBuilder()), edge=300)
-print(warmed, compiled())
-"""
-
-
-def test_launches_of_the_manifest_leave_nothing_to_compile() -> None:
-    """PoCL compiles no kernel again for the operators' launches, large ones included."""
-    with tempfile.TemporaryDirectory() as directory:
-        output = subprocess.run(
-            [sys.executable, "-c", _WARM_THEN_RUN],
-            env={
-                **os.environ,
-                "POCL_CACHE_DIR": directory,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    warmed, after = map(int, output.split())
-    assert warmed == after == sum(len(program.launches) for program in load_manifest().programs)
 
 
 def test_more_work_than_the_largest_grid_is_all_done(runtime: Runtime) -> None:

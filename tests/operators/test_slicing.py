@@ -44,6 +44,7 @@ def test_a_slice_is_pythons(bench: Bench, shape: list[int], data: st.DataObject)
     assert result.shape == expected.shape
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("edge", [(3, 70), (70, 3), (1, 5000), (2, 1031)])
 def test_long_and_short_rows_are_copied_whole(bench: Bench, edge: tuple[int, int]) -> None:
     """Rows longer than one work-item copies, and more rows than it takes at once."""
@@ -109,6 +110,7 @@ def test_tile_is_numpys(bench: Bench, axes: list[tuple[int, int]]) -> None:
     assert made.shape == expected.shape
 
 
+@pytest.mark.sample
 @settings(deadline=None, max_examples=40)
 @given(_SHAPES, st.lists(st.integers(1, 4), max_size=3), st.data())
 def test_gather_is_numpys_take(

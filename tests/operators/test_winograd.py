@@ -38,6 +38,7 @@ def test_winograd_convolution_is_numpys(
     bench.assert_close(bench.runtime.to_host(result), expected)
 
 
+@pytest.mark.sample
 def test_prepared_weights_serve_images_of_any_size(bench: Bench) -> None:
     """A pixel, a line and a column are images too."""
     weights = noise(1, 4, 3, 3, 4) / 8
