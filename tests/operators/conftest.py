@@ -26,7 +26,7 @@ class PlainBuilder:
         """Build a program as pyopencl does."""
         self.asked.append((source, tuple(options or ())))
         program = cl.Program(context, source)
-        program.build(options)
+        program.build(options, cache_dir=False)
         return program
 
 

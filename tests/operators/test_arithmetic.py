@@ -130,7 +130,6 @@ def test_powers_of_all_signs(bench: Bench) -> None:
     bench.assert_close(_run(bench, "power", a, b), expected)
 
 
-@pytest.mark.sample
 def test_not_a_number_wins(bench: Bench) -> None:
     """As in numpy, and whichever operand it is."""
     a, b = np.array([np.nan, 1.0, np.nan, -np.inf]), np.array([1.0, np.nan, np.nan, np.inf])
@@ -150,7 +149,6 @@ def test_floors_of_rounded_quotients_are_exact(runtime: Runtime) -> None:
     np.testing.assert_array_equal(runtime.to_host(made), [np.inf, -np.inf])
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("function", sorted(_UNARY))
 @pytest.mark.parametrize("shape", [(), (5,), (3, 8), (2, 3, 5, 7)])
 def test_functions_are_numpys(bench: Bench, function: str, shape: tuple[int, ...]) -> None:

@@ -28,7 +28,6 @@ def _elements(runtime: Runtime, x: Array, wanted: str) -> Array:
     return runtime.to_host(result)
 
 
-@pytest.mark.sample
 @settings(deadline=None, max_examples=25)
 @given(arrays(np.float16, st.integers(1, 40), elements=st.floats(width=16)))
 def test_floats_become_integers(bench: Bench, x: Array) -> None:

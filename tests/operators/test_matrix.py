@@ -115,7 +115,6 @@ def test_groups_multiply_together(
     np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 70, 130), (2, 9, 5), (3, 48, 64), (4, 1, 1)])
 def test_few_rows_are_multiplied_one_by_one(

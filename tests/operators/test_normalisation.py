@@ -38,7 +38,6 @@ def _normalised(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
     return np.asarray((x - x.mean(axis=axes, keepdims=True)) / np.sqrt(variance + epsilon))
 
 
-@pytest.mark.sample
 @settings(deadline=None, max_examples=25)
 @given(_SHAPES, st.sampled_from(ACTIVATIONS))
 def test_bias_and_batch_norm_are_numpys(

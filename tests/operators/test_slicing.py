@@ -44,7 +44,6 @@ def test_a_slice_is_pythons(bench: Bench, shape: list[int], data: st.DataObject)
     assert result.shape == expected.shape
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("edge", [(3, 70), (70, 3), (1, 5000), (2, 1031)])
 def test_long_and_short_rows_are_copied_whole(bench: Bench, edge: tuple[int, int]) -> None:
     """Rows longer than one work-item copies, and more rows than it takes at once."""
