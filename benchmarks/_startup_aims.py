@@ -26,7 +26,7 @@ WAYS = {
     "mace_cache": "mace-cache",
     "floor": "floor",
 }
-TITLES = {"library": "the kernel library", "detection": "the face detection"}
+TITLES = {"library": "four programs", "detection": "the face detection"}
 
 Driver = dict[str, Any]
 
