@@ -46,7 +46,7 @@ static float8 prepare(float8 x, int reduction) {
     switch (reduction) {
     case SUM_OF_SIZES: return size(x);
     case SUM_OF_SQUARES: return squared(x);
-    case SUM_OF_EXPONENTIALS: return exp(x);
+    case SUM_OF_EXPONENTIALS: return exponential(x);
     default: return x;
     }
 }
@@ -71,28 +71,104 @@ static float8 finish_run(float8 total, int finish, float divisor, float epsilon)
     }
 }
 
+#define LINE(case_, value, both)                                               \
+    case case_:                                                                \
+        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                         \
+            total0 = both(total0, value(LOAD8(line, at) - centre));            \
+            total1 = both(total1, value(LOAD8(line, at + WIDE) - centre));     \
+            total2 = both(total2, value(LOAD8(line, at + 2 * WIDE) - centre)); \
+            total3 = both(total3, value(LOAD8(line, at + 3 * WIDE) - centre)); \
+        }                                                                      \
+        for (; at + WIDE <= end; at += WIDE)                                   \
+            total0 = both(total0, value(LOAD8(line, at) - centre));            \
+        total0 = both(both(total0, total1), both(total2, total3));             \
+        break;
+
+/* Neighbours from `at` to before `end`. */
+static float8 reduce_line(global const DATA_TYPE *line, int at, int end, float8 centre,
+                          int reduction) {
+    const float8 none = neutral(reduction);
+    float8 total0 = none, total1 = none, total2 = none, total3 = none;
+    switch (reduction) {
+        LINE(SUM, AS_IT_IS, ADD)
+        LINE(SUM_OF_SIZES, size, ADD)
+        LINE(SUM_OF_SQUARES, squared, ADD)
+        LINE(SUM_OF_EXPONENTIALS, exponential, ADD)
+        LINE(PRODUCT, AS_IT_IS, MULTIPLY)
+        LINE(MINIMUM, AS_IT_IS, smaller)
+        LINE(MAXIMUM, AS_IT_IS, larger)
+    }
+    if (at < end) {
+        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
+        const float8 x = prepare(load_wide(line, at, end - at) - centre, reduction);
+        total0 = reduce_two(total0, places < end - at ? x : none, reduction);
+    }
+    return total0;
+}
+
 #if PROCESSOR
 #include "reduction_processor.h"
 #else
 #include "reduction_groups.h"
 #endif
 
+/* Softmax of a line, whose exponentials are kept in the output until their sum is known. */
+static void make_softmax(global const DATA_TYPE *line, global DATA_TYPE *made, int width,
+                         float8 maximum) {
+    const int whole = width / WIDE * WIDE, count = width - whole;
+    float8 total = 0.0f, last = 0.0f;
+    if (count) {
+        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
+        last = exponential(load_wide(line, whole, count) - maximum);
+        total = places < count ? last : total;
+    }
+    for (int first = 0; first < whole; first += WIDE) {
+        const float8 value = exponential(LOAD8(line, first) - maximum);
+        total += value;
+        STORE8(value, made, first);
+    }
+    const float8 factor = 1.0f / reduce_run(total, SUM);
+    for (int first = 0; first < whole; first += WIDE)
+        STORE8(LOAD8(made, first) * factor, made, first);
+    if (count) store_wide(last * factor, made, whole, count);
+}
+
 /* output = exp(input - maxima) * factors, or input - maxima - factors if `logarithm`. A row is one of
-   (outer, length), or, if flat, one of outer; statistics are the same for `shared` rows. */
+   (outer, length), or, if flat, one of outer; statistics are the same for `shared` rows. A work-item
+   makes `span` of each of some rows. If rows are flat there may be no maxima and factors: then it
+   finds those of its rows, and makes them in one. */
 kernel void softmax(global const DATA_TYPE *input, global const float *maxima,
-                    global const float *factors, global DATA_TYPE *output, int work_items,
-                    int width, int shared, int flat, int logarithm) {
-    const int spans = (width + SPAN - 1) / SPAN, runs = (width + WIDE - 1) / WIDE;
+                    global const float *factors, global DATA_TYPE *output, int work_items, int rows,
+                    int chunk, int width, int span, int shared, int flat, int logarithm) {
+    const int spans = (width + span - 1) / span, runs = (width + WIDE - 1) / WIDE;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int row = item / spans, start = (item - row * spans) * SPAN;
-        const int end = start + SPAN < width ? start + SPAN : width;
-        const int places = flat ? row * WIDE : row / shared * runs * WIDE;
-        for (int first = start; first < end; first += WIDE) {
-            const int index = row * width + first, count = width - first;
-            const int place = flat ? places : places + first;
-            const float8 x = load_wide(input, index, count) - LOAD8_float(maxima, place);
-            const float8 factor = LOAD8_float(factors, place);
-            store_wide(logarithm ? x - factor : exp(x) * factor, output, index, count);
+        const int first_row = item / spans * chunk, start = item % spans * span;
+        const int end = start + span < width ? start + span : width;
+        const int last_row = first_row + chunk < rows ? first_row + chunk : rows;
+        for (int row = first_row; row < last_row; row++) {
+            const int places = flat ? row * WIDE : row / shared * runs * WIDE;
+            global const DATA_TYPE *line = input + row * width;
+            global DATA_TYPE *made = output + row * width;
+            float8 maximum = 0.0f, factor = 0.0f;
+            if (!maxima) {
+                maximum = reduce_run(reduce_line(line, 0, width, 0.0f, MAXIMUM), MAXIMUM);
+                if (sizeof(DATA_TYPE) == sizeof(float) && !logarithm) {
+                    make_softmax(line, made, width, maximum);
+                    continue;
+                }
+                factor = reduce_line(line, 0, width, maximum, SUM_OF_EXPONENTIALS);
+                factor = reduce_run(factor, SUM);
+                factor = logarithm ? log(factor) : 1.0f / factor;
+            }
+            for (int first = start; first < end; first += WIDE) {
+                if (maxima) {
+                    maximum = LOAD8_float(maxima, flat ? places : places + first);
+                    factor = LOAD8_float(factors, flat ? places : places + first);
+                }
+                const float8 x = load_wide(line, first, end - first) - maximum;
+                store_wide(logarithm ? x - factor : exponential(x) * factor, made, first,
+                           end - first);
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ static float8 reduce_rows(global const DATA_TYPE *input, global const float *giv
         ROWS(SUM, AS_IT_IS, ADD)
         ROWS(SUM_OF_SIZES, size, ADD)
         ROWS(SUM_OF_SQUARES, squared, ADD)
-        ROWS(SUM_OF_EXPONENTIALS, exp, ADD)
+        ROWS(SUM_OF_EXPONENTIALS, exponential, ADD)
         ROWS(PRODUCT, AS_IT_IS, MULTIPLY)
         ROWS(MINIMUM, AS_IT_IS, smaller)
         ROWS(MAXIMUM, AS_IT_IS, larger)

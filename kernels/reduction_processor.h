@@ -1,41 +1,6 @@
 /* Reductions as a processor makes them: the first work-item of each group goes through its elements
    in the order in which they lie in memory, with several totals at a time. */
 
-#define LINE(case_, value, both)                                               \
-    case case_:                                                                \
-        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                         \
-            total0 = both(total0, value(LOAD8(line, at) - centre));            \
-            total1 = both(total1, value(LOAD8(line, at + WIDE) - centre));     \
-            total2 = both(total2, value(LOAD8(line, at + 2 * WIDE) - centre)); \
-            total3 = both(total3, value(LOAD8(line, at + 3 * WIDE) - centre)); \
-        }                                                                      \
-        for (; at + WIDE <= end; at += WIDE)                                   \
-            total0 = both(total0, value(LOAD8(line, at) - centre));            \
-        total0 = both(both(total0, total1), both(total2, total3));             \
-        break;
-
-/* Neighbours from `at` to before `end`. */
-static float8 reduce_line(global const DATA_TYPE *line, int at, int end, float8 centre,
-                          int reduction) {
-    const float8 none = neutral(reduction);
-    float8 total0 = none, total1 = none, total2 = none, total3 = none;
-    switch (reduction) {
-        LINE(SUM, AS_IT_IS, ADD)
-        LINE(SUM_OF_SIZES, size, ADD)
-        LINE(SUM_OF_SQUARES, squared, ADD)
-        LINE(SUM_OF_EXPONENTIALS, exp, ADD)
-        LINE(PRODUCT, AS_IT_IS, MULTIPLY)
-        LINE(MINIMUM, AS_IT_IS, smaller)
-        LINE(MAXIMUM, AS_IT_IS, larger)
-    }
-    if (at < end) {
-        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
-        const float8 x = prepare(load_wide(line, at, end - at) - centre, reduction);
-        total0 = reduce_two(total0, places < end - at ? x : none, reduction);
-    }
-    return total0;
-}
-
 /* Runs of neighbours, each of `count` elements, in the rows from `row` to before `end`. */
 static void reduce_last_rows(global const DATA_TYPE *first, int step, int runs, int count, int row,
                              int end, global const float *centre, local float8 *totals,
@@ -69,7 +34,7 @@ static void reduce_rows(global const DATA_TYPE *first, int step, int runs, int r
         ROWS(SUM, AS_IT_IS, ADD)
         ROWS(SUM_OF_SIZES, size, ADD)
         ROWS(SUM_OF_SQUARES, squared, ADD)
-        ROWS(SUM_OF_EXPONENTIALS, exp, ADD)
+        ROWS(SUM_OF_EXPONENTIALS, exponential, ADD)
         ROWS(PRODUCT, AS_IT_IS, MULTIPLY)
         ROWS(MINIMUM, AS_IT_IS, smaller)
         ROWS(MAXIMUM, AS_IT_IS, larger)

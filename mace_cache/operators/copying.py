@@ -127,19 +127,22 @@ def launch_copy(
     )
 
 
-def shares(runtime: Runtime, rows: int, length: int) -> tuple[int, int, int]:
+def shares(
+    runtime: Runtime, rows: int, length: int, *, run: int = _RUN
+) -> tuple[int, int, int]:
     """Share rows out to work-items.
 
     Args:
         runtime: where they run.
         rows: how many rows there are.
         length: the elements of each.
+        run: the elements of a run, except on a CPU.
 
     Returns:
         The elements of a run, the rows of a chunk, and how many work-items there are if each has
         one run of each row of a chunk.
     """
-    run = _CPU_RUN if on_cpu(runtime) else _RUN
+    run = _CPU_RUN if on_cpu(runtime) else run
     chunk = max(1, run // length) if on_cpu(runtime) else 1
     return run, chunk, -(-rows // chunk) * -(-length // run)
 
