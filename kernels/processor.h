@@ -9,6 +9,47 @@
 #endif
 
 #if PROCESSOR
+typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
+
+/* PoCL calls vload_half as a function: here is arithmetic on a half's bits instead. */
+static float8 load_halves(global const unaligned_ushort8 *pointer) {
+    const uint8 bits = __builtin_convertvector(*pointer, uint8);
+    const float8 magnitude = as_float8((bits & 0x7fff) << 13) * 0x1p112f;
+    const uint8 special = as_uint8((bits & 0x7c00) == 0x7c00) & 0x7f800000; /* infinite, or none */
+    return as_float8(as_uint8(magnitude) | special | (bits & 0x8000) << 16);
+}
+
+static float load_one_half(global const ushort *pointer) {
+    const uint bits = *pointer;
+    const uint special = (bits & 0x7c00) == 0x7c00 ? 0x7f800000 : 0;
+    const float magnitude = as_float((bits & 0x7fff) << 13) * 0x1p112f;
+    return as_float(as_uint(magnitude) | special | (bits & 0x8000) << 16);
+}
+
+#undef LOAD_half
+#undef LOAD8_half
+#define LOAD_half(pointer, index) load_one_half((global const ushort *)(pointer) + (index))
+#define LOAD8_half(pointer, index) \
+    load_halves((global const unaligned_ushort8 *)((pointer) + (index)))
+
+/* The sum of the products of two lines' elements. */
+static float dot_line(global const DATA_TYPE *a, global const DATA_TYPE *b, int depth) {
+    float8 sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
+    int k = 0;
+    for (; k + 32 <= depth; k += 32) {
+        sum0 += LOAD8(a, k) * LOAD8(b, k);
+        sum1 += LOAD8(a, k + 8) * LOAD8(b, k + 8);
+        sum2 += LOAD8(a, k + 16) * LOAD8(b, k + 16);
+        sum3 += LOAD8(a, k + 24) * LOAD8(b, k + 24);
+    }
+    for (; k + 8 <= depth; k += 8) sum0 += LOAD8(a, k) * LOAD8(b, k);
+    sum0 = (sum0 + sum1) + (sum2 + sum3);
+    const float4 half_sums = sum0.lo + sum0.hi;
+    float sum = (half_sums.x + half_sums.y) + (half_sums.z + half_sums.w);
+    for (; k < depth; k++) sum += LOAD(a, k) * LOAD(b, k);
+    return sum;
+}
+
 /* e to the power of x, wrong by an ulp or two: 2 to the power of n, times e to what is left. */
 static float8 exponential(float8 x) {
     const float8 low = -110.0f, high = 100.0f, shift = 0x1.8p23f; /* added, it rounds to integers */
