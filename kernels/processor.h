@@ -11,7 +11,7 @@
 #if PROCESSOR
 typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
 
-/* PoCL calls vload_half as a function: here is arithmetic on a half's bits instead. */
+/* PoCL calls vload_half and vstore_half as functions: here is arithmetic on a half's bits instead. */
 static float8 load_halves(global const unaligned_ushort8 *pointer) {
     const uint8 bits = __builtin_convertvector(*pointer, uint8);
     const float8 magnitude = as_float8((bits & 0x7fff) << 13) * 0x1p112f;
@@ -26,8 +26,34 @@ static float load_one_half(global const ushort *pointer) {
     return as_float(as_uint(magnitude) | special | (bits & 0x8000) << 16);
 }
 
+/* Rounded to the nearest, or to the even one of two. What is below the smallest normal half is
+   rounded by an addition, which leaves just as many bits as such a half has. */
+static ushort8 make_halves(float8 value) {
+    const uint8 sign = as_uint8(value) & 0x80000000, size = as_uint8(value) ^ sign;
+    const uint8 normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+    const uint8 small = as_uint8(as_float8(size) + 0.5f) - as_uint(0.5f);
+    const uint8 large = size > 0x7f800000 ? (uint8)0x7e00 : (uint8)0x7c00;
+    const uint8 finite = size < 0x38800000 ? small : normal;
+    return __builtin_convertvector((size < 0x47800000 ? finite : large) | sign >> 16, ushort8);
+}
+
+static ushort make_one_half(float value) {
+    const uint sign = as_uint(value) & 0x80000000, size = as_uint(value) ^ sign;
+    const uint normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+    const uint small = as_uint(as_float(size) + 0.5f) - as_uint(0.5f);
+    const uint large = size > 0x7f800000 ? 0x7e00 : 0x7c00;
+    const uint finite = size < 0x38800000 ? small : normal;
+    return (size < 0x47800000 ? finite : large) | sign >> 16;
+}
+
 #undef LOAD_half
 #undef LOAD8_half
+#undef STORE_half
+#undef STORE8_half
+#define STORE_half(value, pointer, index) \
+    ((global ushort *)(pointer))[index] = make_one_half(value)
+#define STORE8_half(value, pointer, index) \
+    (*(global unaligned_ushort8 *)((pointer) + (index)) = make_halves(value))
 #define LOAD_half(pointer, index) load_one_half((global const ushort *)(pointer) + (index))
 #define LOAD8_half(pointer, index) \
     load_halves((global const unaligned_ushort8 *)((pointer) + (index)))
