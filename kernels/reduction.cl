@@ -52,8 +52,6 @@ static float8 prepare(float8 x, int reduction) {
 }
 
 #define AS_IT_IS(x) (x)
-#define ADD(x, y) ((x) + (y))
-#define MULTIPLY(x, y) ((x) * (y))
 
 static float8 reduce_run(float8 x, int reduction) {
     x = reduce_two(x, x.s45670123, reduction);
@@ -71,39 +69,58 @@ static float8 finish_run(float8 total, int finish, float divisor, float epsilon)
     }
 }
 
-#define LINE(case_, value, both)                                               \
-    case case_:                                                                \
-        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                         \
-            total0 = both(total0, value(LOAD8(line, at) - centre));            \
-            total1 = both(total1, value(LOAD8(line, at + WIDE) - centre));     \
-            total2 = both(total2, value(LOAD8(line, at + 2 * WIDE) - centre)); \
-            total3 = both(total3, value(LOAD8(line, at + 3 * WIDE) - centre)); \
-        }                                                                      \
-        for (; at + WIDE <= end; at += WIDE)                                   \
-            total0 = both(total0, value(LOAD8(line, at) - centre));            \
-        total0 = both(both(total0, total1), both(total2, total3));             \
+#define ADD_FOUR(total, a, b, c, d) ((total) + (((a) + (b)) + ((c) + (d))))
+#define MULTIPLY_FOUR(total, a, b, c, d) ((total) * (((a) * (b)) * ((c) * (d))))
+
+/* As smaller and larger do it, but what is not a number is looked for in all four together. */
+static float8 smallest(float8 total, float8 a, float8 b, float8 c, float8 d) {
+    const int8 none = (a != a) | (b != b) | (c != c) | (d != d);
+    a = a < b ? a : b;
+    c = c < d ? c : d;
+    a = a < c ? a : c;
+    total = a < total ? a : total;
+    return none ? NAN : total;
+}
+
+static float8 largest(float8 total, float8 a, float8 b, float8 c, float8 d) {
+    const int8 none = (a != a) | (b != b) | (c != c) | (d != d);
+    a = a > b ? a : b;
+    c = c > d ? c : d;
+    a = a > c ? a : c;
+    total = a > total ? a : total;
+    return none ? NAN : total;
+}
+
+#define LINE(case_, value, four)                                                           \
+    case case_:                                                                            \
+        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                                     \
+            const float8 a = LOAD8(line, at) - centre, b = LOAD8(line, at + WIDE) - centre; \
+            const float8 c = LOAD8(line, at + 2 * WIDE) - centre;                          \
+            const float8 d = LOAD8(line, at + 3 * WIDE) - centre;                          \
+            total = four(total, value(a), value(b), value(c), value(d));                   \
+        }                                                                                  \
         break;
 
 /* Neighbours from `at` to before `end`. */
 static float8 reduce_line(global const DATA_TYPE *line, int at, int end, float8 centre,
                           int reduction) {
-    const float8 none = neutral(reduction);
-    float8 total0 = none, total1 = none, total2 = none, total3 = none;
+    float8 total = neutral(reduction);
     switch (reduction) {
-        LINE(SUM, AS_IT_IS, ADD)
-        LINE(SUM_OF_SIZES, size, ADD)
-        LINE(SUM_OF_SQUARES, squared, ADD)
-        LINE(SUM_OF_EXPONENTIALS, exponential, ADD)
-        LINE(PRODUCT, AS_IT_IS, MULTIPLY)
-        LINE(MINIMUM, AS_IT_IS, smaller)
-        LINE(MAXIMUM, AS_IT_IS, larger)
+        LINE(SUM, AS_IT_IS, ADD_FOUR)
+        LINE(SUM_OF_SIZES, size, ADD_FOUR)
+        LINE(SUM_OF_SQUARES, squared, ADD_FOUR)
+        LINE(SUM_OF_EXPONENTIALS, exponential, ADD_FOUR)
+        LINE(PRODUCT, AS_IT_IS, MULTIPLY_FOUR)
+        LINE(MINIMUM, AS_IT_IS, smallest)
+        LINE(MAXIMUM, AS_IT_IS, largest)
     }
-    if (at < end) {
+    for (; at < end; at += WIDE) {
         const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
         const float8 x = prepare(load_wide(line, at, end - at) - centre, reduction);
-        total0 = reduce_two(total0, places < end - at ? x : none, reduction);
+        const float8 none = neutral(reduction);
+        total = reduce_two(total, places < end - at ? x : none, reduction);
     }
-    return total0;
+    return total;
 }
 
 #if PROCESSOR

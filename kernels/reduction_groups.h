@@ -6,6 +6,9 @@ static float8 load_row(global const DATA_TYPE *input, global const float *given,
     return load_wide(input, index, count);
 }
 
+#define ADD(x, y) ((x) + (y))
+#define MULTIPLY(x, y) ((x) * (y))
+
 #define ROWS(case_, value, both)                                                         \
     case case_:                                                                          \
         for (; row < end; row += across) {                                               \

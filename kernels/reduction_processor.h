@@ -13,31 +13,31 @@ static void reduce_last_rows(global const DATA_TYPE *first, int step, int runs, 
         }
 }
 
-#define ROWS(case_, value, both)                                                   \
-    case case_:                                                                    \
-        for (; row + 4 <= end; row += 4)                                           \
-            for (int run = 0; run < runs; run++) {                                 \
-                const float8 middle = centre ? LOAD8_float(centre, run * WIDE) : 0.0f; \
-                const int at = row * step + run * WIDE;                            \
-                const float8 a = value(LOAD8(first, at) - middle);                 \
-                const float8 b = value(LOAD8(first, at + step) - middle);          \
-                const float8 c = value(LOAD8(first, at + 2 * step) - middle);      \
-                const float8 d = value(LOAD8(first, at + 3 * step) - middle);      \
-                totals[run] = both(totals[run], both(both(a, b), both(c, d)));     \
-            }                                                                      \
+#define ROWS(case_, value, four)                                                           \
+    case case_:                                                                            \
+        for (; row + 4 <= end; row += 4)                                                   \
+            for (int run = 0; run < runs; run++) {                                         \
+                const float8 middle = centre ? LOAD8_float(centre, run * WIDE) : 0.0f;     \
+                const int at = row * step + run * WIDE;                                    \
+                const float8 a = LOAD8(first, at) - middle;                                \
+                const float8 b = LOAD8(first, at + step) - middle;                         \
+                const float8 c = LOAD8(first, at + 2 * step) - middle;                     \
+                const float8 d = LOAD8(first, at + 3 * step) - middle;                     \
+                totals[run] = four(totals[run], value(a), value(b), value(c), value(d));   \
+            }                                                                              \
         break;
 
 /* Runs of neighbours in the rows from `row` to before `end`, added to the totals. */
 static void reduce_rows(global const DATA_TYPE *first, int step, int runs, int row, int end,
                         global const float *centre, local float8 *totals, int reduction) {
     switch (reduction) {
-        ROWS(SUM, AS_IT_IS, ADD)
-        ROWS(SUM_OF_SIZES, size, ADD)
-        ROWS(SUM_OF_SQUARES, squared, ADD)
-        ROWS(SUM_OF_EXPONENTIALS, exponential, ADD)
-        ROWS(PRODUCT, AS_IT_IS, MULTIPLY)
-        ROWS(MINIMUM, AS_IT_IS, smaller)
-        ROWS(MAXIMUM, AS_IT_IS, larger)
+        ROWS(SUM, AS_IT_IS, ADD_FOUR)
+        ROWS(SUM_OF_SIZES, size, ADD_FOUR)
+        ROWS(SUM_OF_SQUARES, squared, ADD_FOUR)
+        ROWS(SUM_OF_EXPONENTIALS, exponential, ADD_FOUR)
+        ROWS(PRODUCT, AS_IT_IS, MULTIPLY_FOUR)
+        ROWS(MINIMUM, AS_IT_IS, smallest)
+        ROWS(MAXIMUM, AS_IT_IS, largest)
     }
     reduce_last_rows(first, step, runs, WIDE, row, end, centre, totals, reduction);
 }

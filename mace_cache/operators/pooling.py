@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.operators.checks import check_features, check_type
-from mace_cache.operators.copying import on_cpu
-from mace_cache.operators.layout import reshape
-from mace_cache.operators.statistics import Layout, reduce_tensor
 from mace_cache.operators.tensor import LOCAL_SIZE
 from mace_cache.operators.windows import count_tiles, make_windows, place_windows
 
@@ -141,16 +138,10 @@ def _pool(
 def _pool_all(operator: str, runtime: Runtime, x: Tensor, pooling: int) -> Tensor:
     """Do it with one window over all."""
     batch, height, width, channels = check_features(operator, x)
-    check_type(operator, runtime, x)
-    if on_cpu(runtime):
-        pixels = height * width
-        reduction, divisor = ("maximum", 1) if pooling == _MAXIMUM else ("sum", pixels)
-        layout = Layout(batch, pixels, channels)
-        made = reduce_tensor(runtime, x, layout, reduction, divisor=divisor)
-        return reshape(made, (batch, 1, 1, channels))
     if height * width <= _FEW_PIXELS:
         windows = make_windows(operator, (height, width), 1, 1)
         return _pool(operator, runtime, x, (windows, "VALID"), pooling)
+    check_type(operator, runtime, x)
     output = runtime.empty((batch, 1, 1, channels))
     runtime.launch(
         ("global_pooling", "global_pool"),
