@@ -128,9 +128,7 @@ def launch_copy(
     )
 
 
-def shares(
-    runtime: Runtime, rows: int, length: int, *, run: int = _RUN
-) -> tuple[int, int, int]:
+def shares(runtime: Runtime, rows: int, length: int, *, run: int = _RUN) -> tuple[int, int, int]:
     """Share rows out to work-items.
 
     Args:
