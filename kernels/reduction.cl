@@ -69,9 +69,6 @@ static float8 finish_run(float8 total, int finish, float divisor, float epsilon)
     }
 }
 
-#define ADD_FOUR(total, a, b, c, d) ((total) + (((a) + (b)) + ((c) + (d))))
-#define MULTIPLY_FOUR(total, a, b, c, d) ((total) * (((a) * (b)) * ((c) * (d))))
-
 /* As smaller and larger do it, but what is not a number is looked for in all four together. */
 static float8 smallest(float8 total, float8 a, float8 b, float8 c, float8 d) {
     const int8 none = (a != a) | (b != b) | (c != c) | (d != d);
@@ -91,63 +88,49 @@ static float8 largest(float8 total, float8 a, float8 b, float8 c, float8 d) {
     return none ? NAN : total;
 }
 
-#define LINE(case_, value, four)                                                           \
-    case case_:                                                                            \
-        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                                     \
-            const float8 a = LOAD8(line, at) - centre, b = LOAD8(line, at + WIDE) - centre; \
-            const float8 c = LOAD8(line, at + 2 * WIDE) - centre;                          \
-            const float8 d = LOAD8(line, at + 3 * WIDE) - centre;                          \
-            total = four(total, value(a), value(b), value(c), value(d));                   \
-        }                                                                                  \
-        break;
-
-/* Neighbours from `at` to before `end`. */
-static float8 reduce_line(global const DATA_TYPE *line, int at, int end, float8 centre,
-                          int reduction) {
-    float8 total = neutral(reduction);
-    switch (reduction) {
-        LINE(SUM, AS_IT_IS, ADD_FOUR)
-        LINE(SUM_OF_SIZES, size, ADD_FOUR)
-        LINE(SUM_OF_SQUARES, squared, ADD_FOUR)
-        LINE(SUM_OF_EXPONENTIALS, exponential, ADD_FOUR)
-        LINE(PRODUCT, AS_IT_IS, MULTIPLY_FOUR)
-        LINE(MINIMUM, AS_IT_IS, smallest)
-        LINE(MAXIMUM, AS_IT_IS, largest)
-    }
-    for (; at < end; at += WIDE) {
-        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
-        const float8 x = prepare(load_wide(line, at, end - at) - centre, reduction);
-        const float8 none = neutral(reduction);
-        total = reduce_two(total, places < end - at ? x : none, reduction);
-    }
-    return total;
-}
-
 #if PROCESSOR
 #include "reduction_processor.h"
 #else
 #include "reduction_groups.h"
 #endif
 
-/* Softmax of a line, whose exponentials are kept in the output until their sum is known. */
-static void make_softmax(global const DATA_TYPE *line, global DATA_TYPE *made, int width,
-                         float8 maximum) {
+/* Softmax of a line, whose exponentials, if floats, are kept in the output until their sum is known. */
+static void make_line(global const DATA_TYPE *line, global DATA_TYPE *made, int width,
+                      int logarithm) {
+    const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
     const int whole = width / WIDE * WIDE, count = width - whole;
-    float8 total = 0.0f, last = 0.0f;
-    if (count) {
-        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
-        last = exponential(load_wide(line, whole, count) - maximum);
-        total = places < count ? last : total;
-    }
-    for (int first = 0; first < whole; first += WIDE) {
-        const float8 value = exponential(LOAD8(line, first) - maximum);
+    const int kept = sizeof(DATA_TYPE) == sizeof(float) && !logarithm;
+    float8 last = -INFINITY;
+    if (count) last = places < count ? load_wide(line, whole, count) : last;
+    float8 maximum = last;
+    int at = 0;
+    for (; at + 4 * WIDE <= whole; at += 4 * WIDE)
+        maximum = largest(maximum, LOAD8(line, at), LOAD8(line, at + WIDE),
+                          LOAD8(line, at + 2 * WIDE), LOAD8(line, at + 3 * WIDE));
+    for (; at < whole; at += WIDE) maximum = larger(maximum, LOAD8(line, at));
+    maximum = reduce_run(maximum, MAXIMUM);
+    last -= maximum;
+    const float8 last_power = exponential(last);
+    float8 total = last_power;
+    for (at = 0; at < whole; at += WIDE) {
+        const float8 value = exponential(LOAD8(line, at) - maximum);
+        if (kept) STORE8(value, made, at);
         total += value;
-        STORE8(value, made, first);
     }
-    const float8 factor = 1.0f / reduce_run(total, SUM);
-    for (int first = 0; first < whole; first += WIDE)
-        STORE8(LOAD8(made, first) * factor, made, first);
-    if (count) store_wide(last * factor, made, whole, count);
+    total = reduce_run(total, SUM);
+    if (logarithm) {
+        const float8 less = log(total);
+        for (at = 0; at < whole; at += WIDE) STORE8(LOAD8(line, at) - maximum - less, made, at);
+        if (count) store_wide(last - less, made, whole, count);
+        return;
+    }
+    const float8 factor = 1.0f / total;
+    if (kept)
+        for (at = 0; at < whole; at += WIDE) STORE8(LOAD8(made, at) * factor, made, at);
+    else
+        for (at = 0; at < whole; at += WIDE)
+            STORE8(exponential(LOAD8(line, at) - maximum) * factor, made, at);
+    if (count) store_wide(last_power * factor, made, whole, count);
 }
 
 /* output = exp(input - maxima) * factors, or input - maxima - factors if `logarithm`. A row is one of
@@ -166,23 +149,14 @@ kernel void softmax(global const DATA_TYPE *input, global const float *maxima,
             const int places = flat ? row * WIDE : row / shared * runs * WIDE;
             global const DATA_TYPE *line = input + row * width;
             global DATA_TYPE *made = output + row * width;
-            float8 maximum = 0.0f, factor = 0.0f;
             if (!maxima) {
-                maximum = reduce_run(reduce_line(line, 0, width, 0.0f, MAXIMUM), MAXIMUM);
-                if (sizeof(DATA_TYPE) == sizeof(float) && !logarithm) {
-                    make_softmax(line, made, width, maximum);
-                    continue;
-                }
-                factor = reduce_line(line, 0, width, maximum, SUM_OF_EXPONENTIALS);
-                factor = reduce_run(factor, SUM);
-                factor = logarithm ? log(factor) : 1.0f / factor;
+                make_line(line, made, width, logarithm);
+                continue;
             }
             for (int first = start; first < end; first += WIDE) {
-                if (maxima) {
-                    maximum = LOAD8_float(maxima, flat ? places : places + first);
-                    factor = LOAD8_float(factors, flat ? places : places + first);
-                }
-                const float8 x = load_wide(line, first, end - first) - maximum;
+                const int place = flat ? places : places + first;
+                const float8 x = load_wide(line, first, end - first) - LOAD8_float(maxima, place);
+                const float8 factor = LOAD8_float(factors, place);
                 store_wide(logarithm ? x - factor : exponential(x) * factor, made, first,
                            end - first);
             }

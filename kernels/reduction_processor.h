@@ -1,6 +1,38 @@
 /* Reductions as a processor makes them: the first work-item of each group goes through its elements
    in the order in which they lie in memory, with several totals at a time. */
 
+#define ADD_FOUR(total, a, b, c, d) ((total) + (((a) + (b)) + ((c) + (d))))
+
+#define LINE(case_, value, four)                                                           \
+    case case_:                                                                            \
+        for (; at + 4 * WIDE <= end; at += 4 * WIDE) {                                     \
+            const float8 a = LOAD8(line, at) - centre, b = LOAD8(line, at + WIDE) - centre; \
+            const float8 c = LOAD8(line, at + 2 * WIDE) - centre;                          \
+            const float8 d = LOAD8(line, at + 3 * WIDE) - centre;                          \
+            total = four(total, value(a), value(b), value(c), value(d));                   \
+        }                                                                                  \
+        break;
+
+/* Neighbours from `at` to before `end`. What is rarely asked for is left to the last loop. */
+static float8 reduce_line(global const DATA_TYPE *line, int at, int end, float8 centre,
+                          int reduction) {
+    float8 total = neutral(reduction);
+    switch (reduction) {
+        LINE(SUM, AS_IT_IS, ADD_FOUR)
+        LINE(SUM_OF_SQUARES, squared, ADD_FOUR)
+        LINE(SUM_OF_EXPONENTIALS, exponential, ADD_FOUR)
+        LINE(MINIMUM, AS_IT_IS, smallest)
+        LINE(MAXIMUM, AS_IT_IS, largest)
+    }
+    for (; at < end; at += WIDE) {
+        const int8 places = (int8)(0, 1, 2, 3, 4, 5, 6, 7);
+        const float8 x = prepare(load_wide(line, at, end - at) - centre, reduction);
+        const float8 none = neutral(reduction);
+        total = reduce_two(total, places < end - at ? x : none, reduction);
+    }
+    return total;
+}
+
 /* Runs of neighbours, each of `count` elements, in the rows from `row` to before `end`. */
 static void reduce_last_rows(global const DATA_TYPE *first, int step, int runs, int count, int row,
                              int end, global const float *centre, local float8 *totals,
@@ -32,10 +64,8 @@ static void reduce_rows(global const DATA_TYPE *first, int step, int runs, int r
                         global const float *centre, local float8 *totals, int reduction) {
     switch (reduction) {
         ROWS(SUM, AS_IT_IS, ADD_FOUR)
-        ROWS(SUM_OF_SIZES, size, ADD_FOUR)
         ROWS(SUM_OF_SQUARES, squared, ADD_FOUR)
         ROWS(SUM_OF_EXPONENTIALS, exponential, ADD_FOUR)
-        ROWS(PRODUCT, AS_IT_IS, MULTIPLY_FOUR)
         ROWS(MINIMUM, AS_IT_IS, smallest)
         ROWS(MAXIMUM, AS_IT_IS, largest)
     }
