@@ -32,6 +32,7 @@ _SUMS = 4  # the first ones, whose parts are summed up
 _FINISHES = ("quotient", "inverse_deviation", "inverse_root", "inverse", "logarithm")
 _GROUPS = MOST_WORK_ITEMS // LOCAL_SIZE
 _SHARES = 8  # of the work, which a CPU's threads take one after the other
+_ABREAST = 8  # neighbours in a row that are worth going on to the next row
 _LEAST_RUNS = 1024  # that are worth a share
 _ROWS = 16  # how many a work-item should have at least, if there is enough work for all without
 
@@ -213,7 +214,7 @@ def _divide_in_order(count: int, rows: int, *, flat: bool) -> tuple[int, int, in
     Returns:
         As `_divide`.
     """
-    wanted = count // _SHARES if flat or count >= _SHARES * 32 else min(count, 32)
+    wanted = max(count // _SHARES, 1 if flat else min(count, _ABREAST))
     abreast = 1
     while 2 * abreast <= min(wanted, LOCAL_SIZE):
         abreast *= 2
