@@ -25,18 +25,28 @@ static void store_bits4(bits4 value, global bits *to) {
 
 static void pick_run(global const bits *from, int step, global bits *to, int count) {
     int i = 0;
+    if (step == -1)
+        for (; i + 4 <= count; i += 4, from -= 4) store_bits4(load_bits4(from - 3).wzyx, to + i);
     for (; i + 4 <= count; i += 4, from += 4 * (long)step)
         store_bits4((bits4)(from[0], from[step], from[2 * step], from[3 * step]), to + i);
     for (; i < count; i++, from += step) to[i] = from[0];
 }
 
 static int hold(int index, int most) {
-    return index < 0 ? 0 : index < most ? index : most;
+    const int held = index < most ? index : most;
+    return held < 0 ? 0 : held;
 }
 
 static void look_up(global const bits *from, global const int *indices, int most, int stride,
                     global bits *to, int count) {
-    for (int i = 0; i < count; i++) to[i] = from[hold(indices[i], most) * stride];
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const int a = hold(indices[i], most), b = hold(indices[i + 1], most);
+        const int c = hold(indices[i + 2], most), d = hold(indices[i + 3], most);
+        store_bits4((bits4)(from[a * stride], from[b * stride], from[c * stride], from[d * stride]),
+                    to + i);
+    }
+    for (; i < count; i++) to[i] = from[hold(indices[i], most) * stride];
 }
 
 static void find_row(int row, int axes, const int *lengths, int *index) {
@@ -222,11 +232,11 @@ kernel void pad(global const bits *input, global bits *output, int work_items, i
 enum element { FLOAT, HALF, INT, UCHAR };
 
 #define READ_FLOAT(i) ((global const float *)input)[i]
-#define READ_HALF(i) vload_half(i, (global const half *)input)
+#define READ_HALF(i) LOAD_half((global const half *)input, i)
 #define READ_INT(i) (float)((global const int *)input)[i]
 #define READ_UCHAR(i) (float)((global const uchar *)input)[i]
 #define WRITE_FLOAT(value, i) ((global float *)output)[i] = value
-#define WRITE_HALF(value, i) vstore_half(value, i, (global half *)output)
+#define WRITE_HALF(value, i) STORE_half(value, (global half *)output, i)
 #define WRITE_INT(value, i) ((global int *)output)[i] = to_int(value)
 #define WRITE_UCHAR(value, i) ((global uchar *)output)[i] = to_uchar(value)
 #define CONVERT(FROM, TO)                                                                          \

@@ -7,23 +7,6 @@
 #if PROCESSOR
 #define COLUMNS_AT_A_TIME 64
 
-static float dot_line(global const DATA_TYPE *a, global const DATA_TYPE *b, int depth) {
-    float8 sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
-    int k = 0;
-    for (; k + 4 * VECTOR <= depth; k += 4 * VECTOR) {
-        sum0 += ELEMENT_VLOAD(a + k) * ELEMENT_VLOAD(b + k);
-        sum1 += ELEMENT_VLOAD(a + k + VECTOR) * ELEMENT_VLOAD(b + k + VECTOR);
-        sum2 += ELEMENT_VLOAD(a + k + 2 * VECTOR) * ELEMENT_VLOAD(b + k + 2 * VECTOR);
-        sum3 += ELEMENT_VLOAD(a + k + 3 * VECTOR) * ELEMENT_VLOAD(b + k + 3 * VECTOR);
-    }
-    for (; k + VECTOR <= depth; k += VECTOR) sum0 += ELEMENT_VLOAD(a + k) * ELEMENT_VLOAD(b + k);
-    sum0 = (sum0 + sum1) + (sum2 + sum3);
-    const float4 half_sums = sum0.lo + sum0.hi;
-    float sum = (half_sums.x + half_sums.y) + (half_sums.z + half_sums.w);
-    for (; k < depth; k++) sum += LOAD(a, k) * LOAD(b, k);
-    return sum;
-}
-
 /* The sums of COLUMNS_AT_A_TIME neighbouring columns, or as many as there are. */
 static void multiply_row(global const DATA_TYPE *a, global const DATA_TYPE *b, int count, int depth,
                          int b_depth, int b_column, local float *sums) {

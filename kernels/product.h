@@ -8,6 +8,7 @@
    with blocks of both matrices in the processor's caches; elsewhere its work-items do, together. */
 
 #include "common.h"
+#include "processor.h"
 
 #define ELEMENT_LOAD(pointer, index) JOIN(LOAD_, ELEMENT)(pointer, index)
 #define ELEMENT_STORE(value, pointer, index) JOIN(STORE_, ELEMENT)(value, pointer, index)
@@ -56,14 +57,6 @@ static void store_elements(float4 value, global ELEMENT *pointer, int index, int
     if (count > 1) ELEMENT_STORE(value.y, pointer, index + 1);
     if (count > 2) ELEMENT_STORE(value.z, pointer, index + 2);
 }
-
-#ifndef PROCESSOR
-#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__arm__)
-#define PROCESSOR 1
-#else
-#define PROCESSOR 0
-#endif
-#endif
 
 #if PROCESSOR
 #include "product_processor.h"

@@ -9,9 +9,7 @@
 #define TILE_COLUMNS 128
 #define TILE_DEPTH 128
 
-/* PoCL calls vload8 and vload_half as functions, for which all vectors leave their registers: here
-   are pointers to vectors instead, and arithmetic on a half's bits. */
-typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
+/* PoCL calls vload8 as a function, for which all vectors leave their registers. */
 #define VECTOR_TYPE float8
 #define LOAD_VECTOR(pointer) (*(local const float8 *)(pointer))
 #define STORE_VECTOR(value, pointer) (*(local float8 *)(pointer) = (value))
@@ -22,22 +20,6 @@ typedef ushort8 unaligned_ushort8 __attribute__((aligned(2)));
 #define VSTORE_float(value, pointer) (*(global unaligned_float8 *)(pointer) = (value))
 #define VSTORE_half(value, pointer) vstore_half8(value, 0, pointer)
 #define ELEMENT_VSTORE(value, pointer) JOIN(VSTORE_, ELEMENT)(value, pointer)
-
-static float8 load_halves(global const unaligned_ushort8 *pointer) {
-    const uint8 bits = __builtin_convertvector(*pointer, uint8);
-    const float8 magnitude = as_float8((bits & 0x7fff) << 13) * 0x1p112f;
-    const uint8 special = as_uint8((bits & 0x7c00) == 0x7c00) & 0x7f800000; /* infinite, or none */
-    return as_float8(as_uint8(magnitude) | special | (bits & 0x8000) << 16);
-}
-
-static float load_one_half(global const ushort *pointer) {
-    const uint bits = *pointer;
-    const uint special = (bits & 0x7c00) == 0x7c00 ? 0x7f800000 : 0;
-    const float magnitude = as_float((bits & 0x7fff) << 13) * 0x1p112f;
-    return as_float(as_uint(magnitude) | special | (bits & 0x8000) << 16);
-}
-#undef LOAD_half
-#define LOAD_half(pointer, index) load_one_half((global const ushort *)(pointer) + (index))
 
 /* Copies a line of elements that lie stride apart. */
 static void copy_line(global const ELEMENT *source, int stride, int count, local float *target) {

@@ -10,10 +10,21 @@ static float locate(int index, float scale, int half_pixels) {
     return (index + shift) * scale - shift;
 }
 
+/* As floor and clamp would do it, which PoCL calls as functions. */
+static int round_down(float place) {
+    const int index = (int)place;
+    return index - (index > place);
+}
+
+static int hold(int index, int length) {
+    const int held = index < length - 1 ? index : length - 1;
+    return held < 0 ? 0 : held;
+}
+
 static int find_nearest(int index, float scale, int half_pixels, int round_up, int length) {
     const float shift = half_pixels ? 0.5f : 0.0f;
     const float place = (index + shift) * scale;
-    return clamp((int)floor(round_up ? place + 0.5f : place), 0, length - 1);
+    return hold(round_down(round_up ? place + 0.5f : place), length);
 }
 
 /* Cubic convolution (Keys, 1981) at distances of 1 + t, t, 1 - t and 2 - t. Of pixels outside,
@@ -33,7 +44,8 @@ static float4 cubic_weights(float t, float a, int first, int length, int exclude
 
 /* Four indices of an axis; those outside repeat the one at the edge. */
 static int4 four_from(int first, int length) {
-    return clamp(first + (int4)(0, 1, 2, 3), (int4)0, (int4)(length - 1));
+    return (int4)(hold(first, length), hold(first + 1, length), hold(first + 2, length),
+                  hold(first + 3, length));
 }
 
 static float4 pick(global const DATA_TYPE *row, int column, int channels, int channel) {
@@ -64,7 +76,7 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
         global const DATA_TYPE *image = input + row / output_height * height * row_length;
         const int y = row % output_height;
         const float at_y = locate(y, scale_y, half_pixels);
-        const int floor_y = (int)floor(at_y);
+        const int floor_y = round_down(at_y);
         const int4 rows = four_from(floor_y - 1, height) * row_length;
         const float4 weights_y =
             cubic_weights(at_y - floor_y, coefficient, floor_y - 1, height, exclude_outside);
@@ -83,7 +95,7 @@ kernel void resize(global const DATA_TYPE *input, global DATA_TYPE *output, int 
                 continue;
             }
             const float at_x = locate(x, scale_x, half_pixels);
-            const int floor_x = (int)floor(at_x);
+            const int floor_x = round_down(at_x);
             const float t = at_x - floor_x;
             const int4 columns = four_from(floor_x - 1, width);
             if (method == BILINEAR) {

@@ -31,6 +31,7 @@ OUTER_AXES = 7
 """How many axes kernels have beside the last one, as in layout.cl."""
 
 _CPU_RUN = 1024  # elements that one work-item copies: its start costs as much as some tens
+_CPU_ALIGNED = 16  # what runs are multiples of
 _RUN = 4  # neighbouring work-items share a memory transaction
 _TURN_AXES = 4  # as in layout.cl
 _BLOCK = 4  # as in layout.cl
@@ -127,20 +128,23 @@ def launch_copy(
     )
 
 
-def shares(runtime: Runtime, rows: int, length: int) -> tuple[int, int, int]:
+def shares(runtime: Runtime, rows: int, length: int, *, run: int = _RUN) -> tuple[int, int, int]:
     """Share rows out to work-items.
 
     Args:
         runtime: where they run.
         rows: how many rows there are.
         length: the elements of each.
+        run: the elements of a run, except on a CPU.
 
     Returns:
         The elements of a run, the rows of a chunk, and how many work-items there are if each has
         one run of each row of a chunk.
     """
-    run = _CPU_RUN if on_cpu(runtime) else _RUN
-    chunk = max(1, run // length) if on_cpu(runtime) else 1
+    if on_cpu(runtime):
+        parts = max(1, round(length / _CPU_RUN))
+        run = -(-length // (parts * _CPU_ALIGNED)) * _CPU_ALIGNED
+    chunk = max(1, _CPU_RUN // length) if on_cpu(runtime) else 1
     return run, chunk, -(-rows // chunk) * -(-length // run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_cache.operators.copying import on_cpu
 from mace_cache.operators.tensor import LOCAL_SIZE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ FEW_ROWS = 4
 """Products of so many rows or fewer are made row by row."""
 
 _ROW_COLUMNS = 8  # columns of a row that a work-group makes at a time, on a GPU
+_CPU_ROW_COLUMNS = 64  # and on a CPU
 _MOST_GROUPS = 65535 // LOCAL_SIZE  # PoCL compiles a kernel again for wider launches
 
 
@@ -104,7 +106,8 @@ def _launch_rows(
     """Launch the kernel ``row_product``."""
     _, rows, columns, depth = sizes
     a, b, bias, slopes, _, output = tensors
-    groups = min(-(-columns // _ROW_COLUMNS), _MOST_GROUPS)
+    together = _CPU_ROW_COLUMNS if on_cpu(runtime) else _ROW_COLUMNS
+    groups = min(-(-columns // together), _MOST_GROUPS)
     runtime.launch_groups(
         ("matrix_product", "row_product"),
         ((groups * LOCAL_SIZE, rows), (LOCAL_SIZE, 1)),

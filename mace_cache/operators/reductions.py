@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache.operators.arithmetic import SPAN
 from mace_cache.operators.checks import check_type
+from mace_cache.operators.copying import on_cpu, shares
 from mace_cache.operators.layout import reshape
 from mace_cache.operators.statistics import Layout, group_axes, reduce_statistics, reduce_tensor
 
@@ -130,17 +131,23 @@ def _reduce(
 def _softmax(runtime: Runtime, operator: str, x: Tensor, axis: int, *, finish: str) -> Tensor:
     check_type(operator, runtime, x)
     _, (layout,) = group_axes(operator, x, [axis])
-    maxima = reduce_statistics(runtime, x, layout, "maximum")
-    factors = reduce_statistics(
-        runtime, x, layout, "sum_of_exponentials", centre=maxima, finish=finish
-    )
-    output = runtime.empty(x.shape)
     flat = layout.inner == 1
     width = layout.length if flat else layout.inner
+    rows = x.size // width
+    span, chunk, work_items = shares(runtime, rows, width, run=SPAN)
+    if flat and on_cpu(runtime):
+        span, work_items = width, -(-rows // chunk)
+        maxima = factors = None
+    else:
+        maxima = reduce_statistics(runtime, x, layout, "maximum")
+        factors = reduce_statistics(
+            runtime, x, layout, "sum_of_exponentials", centre=maxima, finish=finish
+        )
+    output = runtime.empty(x.shape)
     runtime.launch(
         ("reduction", "softmax"),
-        x.size // width * -(-width // SPAN),
+        work_items,
         (x, maxima, factors, output),
-        (width, layout.length, flat, finish == "logarithm"),
+        (rows, chunk, width, span, layout.length, flat, finish == "logarithm"),
     )
     return output

@@ -14,6 +14,7 @@ import numpy as np
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators.arithmetic import WIDE
+from mace_cache.operators.copying import on_cpu
 from mace_cache.operators.tensor import LOCAL_SIZE, MOST_WORK_ITEMS
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _REDUCTIONS = (  # as in reduction.cl
 _SUMS = 4  # the first ones, whose parts are summed up
 _FINISHES = ("quotient", "inverse_deviation", "inverse_root", "inverse", "logarithm")
 _GROUPS = MOST_WORK_ITEMS // LOCAL_SIZE
+_SHARES = 8  # of the work, which a CPU's threads take one after the other
+_ABREAST = 8  # neighbours in a row that are worth going on to the next row
+_LEAST_RUNS = 1024  # that are worth a share
 _ROWS = 16  # how many a work-item should have at least, if there is enough work for all without
 
 
@@ -161,7 +165,11 @@ def _launch(
     parts, *results = tensors[1], *tensors[3:]
     count = layout.outer * layout.runs
     rows = layout.rows if parts is None else parts.size // WIDE // count
-    across, section, sections = _divide(count, rows, flat=layout.inner == 1)
+    flat = layout.inner == 1
+    if on_cpu(runtime):
+        across, section, sections = _divide_in_order(count, rows, flat=flat)
+    else:
+        across, section, sections = _divide(count, rows, flat=flat)
     made = runtime.empty((count * sections * WIDE,), np.float32) if sections > 1 else None
     units = -(-count // (LOCAL_SIZE // across)) * sections
     runtime.launch_groups(
@@ -195,3 +203,23 @@ def _divide(count: int, rows: int, *, flat: bool) -> tuple[int, int, int]:
     sections = max(1, min(_GROUPS // 2 // groups, rows // (across * _ROWS)))
     section = -(-rows // sections)
     return across, section, -(-rows // section)
+
+
+def _divide_in_order(count: int, rows: int, *, flat: bool) -> tuple[int, int, int]:
+    """Share rows among work-groups, each of which goes through memory in its order.
+
+    Results that lie side by side stay together, and lengths are cut only if there are few of them:
+    their sections need another launch.
+
+    Returns:
+        As `_divide`.
+    """
+    wanted = max(count // _SHARES, 1 if flat else min(count, _ABREAST))
+    abreast = 1
+    while 2 * abreast <= min(wanted, LOCAL_SIZE):
+        abreast *= 2
+    tiles = -(-count // abreast)
+    most = rows * abreast // _LEAST_RUNS
+    sections = max(1, min(most, -(-_SHARES // tiles))) if 2 * tiles < _SHARES else 1
+    section = -(-rows // sections)
+    return LOCAL_SIZE // abreast, section, -(-rows // section)

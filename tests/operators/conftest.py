@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyopencl as cl
@@ -25,7 +25,7 @@ class PlainBuilder:
     ) -> cl.Program:
         """Build a program as pyopencl does."""
         self.asked.append((source, tuple(options or ())))
-        program = cl.Program(context, source)
+        program: Any = cl.Program(context, source)
         program.build(options, cache_dir=False)
         return program
 
