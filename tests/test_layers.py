@@ -51,8 +51,8 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library _trials local_sizes
-        operators.tensor operators.checks operators.windows operators.product
-        operators.copying operators.arithmetic operators.unary
+        operators.tensor operators.checks operators.windows operators.copying
+        operators.product operators.arithmetic operators.unary
         operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators.recurrent
         operators.statistics operators.reductions operators.scaling operators.normalisation

@@ -26,8 +26,8 @@ class PlainBuilder:
         """Build a program as pyopencl does."""
         self.asked.append((source, tuple(options or ())))
         program: Any = cl.Program(context, source)
-        program.build(options, cache_dir=False)
-        return program
+        built: cl.Program = program.build(options, cache_dir=False)
+        return built
 
 
 class Bench:
