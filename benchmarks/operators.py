@@ -1,10 +1,10 @@
 """Every operator on arrays of a MiB or more, beside numpy in one thread.
 
-    python benchmarks/operators.py [--platform TEXT] [--only TEXT] [--json FILE] [--write]
+    python benchmarks/operators.py [--platform TEXT] [--float16] [--only TEXT] [--json FILE]
 
 Each case's result is compared with numpy's first. Then both are run by turns; what counts is the
-median of the ratios. Arrays are on the device beforehand, and results stay there. ``--write`` puts
-the table into docs/kernels.md.
+median of the ratios. Arrays are on the device beforehand, and results stay there.
+``operators_report.py`` makes tables of the figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyopencl as cl
-from _common import describe_machine, replace_marked, shown_seconds
+from _common import describe_machine, shown_seconds
 
 import mace_cache
 from mace_cache.operators import Runtime
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from _operators import Array, Case
 
-ROOT = Path(__file__).parents[1]
 LEAST_SECONDS = 0.3  # how long a case is measured
 LEAST_ROUNDS, MOST_ROUNDS = 5, 50
 
@@ -45,7 +44,6 @@ def main() -> None:
     parser.add_argument("--float16", action="store_true", help="tensors are stored as float16")
     parser.add_argument("--only", default="", help="only cases with this in their names")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/kernels.md")
     arguments = parser.parse_args()
     platform = next(
         each for each in cl.get_platforms() if arguments.platform in f"{each.name} {each.version}"
@@ -57,7 +55,7 @@ def main() -> None:
         runtime = Runtime(cl.CommandQueue(context), cache, data_type)
         for case in load_cases(arguments.only):
             rows.append(measure(runtime, case))
-            print(make_row(rows[-1]), flush=True)
+            print(make_line(rows[-1]), flush=True)
     if arguments.json:
         document = {
             "machine": describe_machine(),
@@ -66,10 +64,6 @@ def main() -> None:
             "cases": rows,
         }
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if arguments.write:
-        lines = ["| operator | here | numpy | numpy / here |", "| --- | ---: | ---: | ---: |"]
-        table = "\n".join([*lines, *map(make_row, rows), ""])
-        replace_marked(ROOT / "docs" / "kernels.md", "operators", table)
 
 
 def load_cases(only: str) -> list[Case]:
@@ -126,12 +120,10 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def make_row(row: dict[str, Any]) -> str:
-    """Give one case as a line of a Markdown table; a ratio under 1 is bold."""
-    ratio = f"{row['ratio']:.2f}" if row["ratio"] < 10 else f"{row['ratio']:.0f}"
-    ratio = f"**{ratio}**" if row["ratio"] < 1 else ratio
+def make_line(row: dict[str, Any]) -> str:
+    """Give one case as a line for people."""
     here, there = shown_seconds(row["seconds"]), shown_seconds(row["numpy_seconds"])
-    return f"| {row['name']} | {here} | {there} | {ratio} |"
+    return f"{row['name']:50} {here:>9}, numpy {there:>9}: {row['ratio']:.2f}"
 
 
 if __name__ == "__main__":
