@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
 
 __all__ = [
+    "RUNS",
     "SPAN",
     "WIDE",
     "Operand",
@@ -33,6 +34,9 @@ Operand: TypeAlias = Tensor | float
 
 WIDE = 8
 """How many elements lie together that kernels work on at a time: WIDE in wide.h."""
+
+RUNS = 256, WIDE
+"""How many elements a work-item takes at a time on a CPU, and on other devices."""
 
 SPAN = 32
 """How many elements of a row a work-item takes: SPAN in wide.h."""

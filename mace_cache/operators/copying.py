@@ -127,19 +127,22 @@ def launch_copy(
     )
 
 
-def shares(runtime: Runtime, rows: int, length: int) -> tuple[int, int, int]:
+def shares(
+    runtime: Runtime, rows: int, length: int, runs: tuple[int, int] = (_CPU_RUN, _RUN)
+) -> tuple[int, int, int]:
     """Share rows out to work-items.
 
     Args:
         runtime: where they run.
         rows: how many rows there are.
         length: the elements of each.
+        runs: how many elements a run has on a CPU, and on other devices.
 
     Returns:
         The elements of a run, the rows of a chunk, and how many work-items there are if each has
         one run of each row of a chunk.
     """
-    run = _CPU_RUN if on_cpu(runtime) else _RUN
+    run = runs[0] if on_cpu(runtime) else runs[1]
     chunk = max(1, run // length) if on_cpu(runtime) else 1
     return run, chunk, -(-rows // chunk) * -(-length // run)
 
