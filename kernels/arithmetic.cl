@@ -2,6 +2,7 @@
 
 #include "common.h"
 #include "wide.h"
+#include "functions.h"
 
 enum operation {
     ADD,
@@ -24,16 +25,19 @@ static float8 floor_divide(float8 a, float8 b) {
     return (((rest < 0.0f) == (b < 0.0f)) | (rest == 0.0f)) ? raised : quotient - 1.0f;
 }
 
-/* pow is a hundred times slower in PoCL. The error is about that of a product, |b * log(a)| times. */
+static int8 is_whole(float8 x) {
+    const float8 large = 8388608.0f, size = absolute(x);
+    return (size >= large) | (size + large - large == size);
+}
+
+/* The error is about that of a product, |b * log(a)| times. */
 static float8 raise(float8 a, float8 b) {
-    const float8 zero = 0.0f, one = 1.0f, none = NAN;
-    const float8 size = exp(b * log(a < zero ? -a : a)), half_b = b * 0.5f;
-    float8 signed_size = size;
-    if (any(a < zero)) {
-        const float8 odd = floor(half_b) == half_b ? size : -size;
-        signed_size = a < zero ? (floor(b) == b ? odd : none) : size;
-    }
-    return b == zero ? one : signed_size;
+    const float8 zero = 0.0f, one = 1.0f, none = NAN, half_b = b * 0.5f;
+    const float8 size = exponential(b * logarithm(absolute(a)));
+    const float8 odd = is_whole(half_b) ? size : -size;
+    const float8 below = is_whole(b) ? odd : none;
+    const float8 value = a < zero ? below : size;
+    return b == zero ? one : value;
 }
 
 static float8 combine_values(float8 a, float8 b, int operation) {
@@ -52,27 +56,34 @@ static float8 combine_values(float8 a, float8 b, int operation) {
     }
 }
 
-/* Without broadcasting; an operand that is null is the scalar. */
-kernel void combine(global const DATA_TYPE *left, global const DATA_TYPE *right,
-                    global DATA_TYPE *output, int work_items, int size, int operation,
-                    float scalar) {
-    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int index = item * WIDE;
-        float8 a = scalar, b = scalar;
-        if (left) a = load_wide(left, index, size - index);
-        if (right) b = load_wide(right, index, size - index);
-        store_wide(combine_values(a, b, operation), output, index, size - index);
+/* Loops of their own for what is done most: a choice in a loop takes longer than an addition. */
+#define PAIRS(operation)                                                      \
+    for (; i + WIDE <= count; i += WIDE) {                                    \
+        const float8 a = left_step ? LOAD8(left, i) : first;                  \
+        const float8 b = right_step ? LOAD8(right, i) : second;               \
+        STORE8(a operation b, output, i);                                     \
+    }
+
+/* An operand goes on by its step, 1 or 0; if it is 0, it is the number that is given. */
+static void combine_run(global const DATA_TYPE *left, int left_step, float8 first,
+                        global const DATA_TYPE *right, int right_step, float8 second,
+                        global DATA_TYPE *output, int count, int operation) {
+    int i = 0;
+    if (operation == ADD) PAIRS(+)
+    if (operation == SUBTRACT) PAIRS(-)
+    if (operation == MULTIPLY) PAIRS(*)
+    for (; i < count; i += WIDE) {
+        const float8 a = left_step ? load_wide(left, i, count - i) : first;
+        const float8 b = right_step ? load_wide(right, i, count - i) : second;
+        store_wide(combine_values(a, b, operation), output, i, count - i);
     }
 }
 
-static float8 load_operand(global const DATA_TYPE *pointer, int index, int step, int count) {
-    if (!step) return LOAD(pointer, index);
-    return load_wide(pointer, index, count);
-}
-
 /* Along the last axis, of `length` elements, an operand goes on by its step: 1, or 0 if it is the
-   same all along. There are up to 5 axes before it: those from the last one outwards have lengths and
-   strides, and the outermost one has strides only. */
+   same all along; one that is null is the scalar. There are up to 5 axes before it: those from the
+   last one outwards have lengths and strides, and the outermost one has strides only. A work-item
+   makes a run of each row of a chunk: few elements where neighbouring work-items share a memory
+   transaction, else many. */
 #define AXIS(number)                                      \
     if (axes > number) {                                  \
         const int rest = row / length_##number;           \
@@ -82,29 +93,30 @@ static float8 load_operand(global const DATA_TYPE *pointer, int index, int step,
         row = rest;                                       \
     }
 
-kernel void broadcast(global const DATA_TYPE *left, global const DATA_TYPE *right,
-                      global DATA_TYPE *output, int work_items, int operation, int axes, int length,
-                      int left_step, int right_step, int length_1, int left_1, int right_1,
-                      int length_2, int left_2, int right_2, int length_3, int left_3, int right_3,
-                      int length_4, int left_4, int right_4, int left_outer, int right_outer) {
-    const int spans = (length + SPAN - 1) / SPAN;
+kernel void combine(global const DATA_TYPE *left, global const DATA_TYPE *right,
+                    global DATA_TYPE *output, int work_items, int run, int chunk, int rows,
+                    int operation, int axes, int length, int left_step, int right_step,
+                    int length_1, int left_1, int right_1, int length_2, int left_2, int right_2,
+                    int length_3, int left_3, int right_3, int length_4, int left_4, int right_4,
+                    int left_outer, int right_outer, float scalar) {
+    const int runs = (length + run - 1) / run;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        int row = item / spans;
-        const int start = (item - row * spans) * SPAN, index = row * length;
-        const int end = start + SPAN < length ? start + SPAN : length;
-        int left_index = 0, right_index = 0;
-        AXIS(1)
-        AXIS(2)
-        AXIS(3)
-        AXIS(4)
-        left_index += row * left_outer;
-        right_index += row * right_outer;
-        for (int place = start; place < end; place += WIDE) {
-            const int count = length - place;
-            const float8 a = load_operand(left, left_index + place * left_step, left_step, count);
-            const float8 b =
-                load_operand(right, right_index + place * right_step, right_step, count);
-            store_wide(combine_values(a, b, operation), output, index + place, count);
+        const int start = item % runs * run, first = item / runs * chunk;
+        const int count = start + run < length ? run : length - start;
+        const int last = first + chunk < rows ? first + chunk : rows;
+        for (int index = first; index < last; index++) {
+            int row = index, left_index = start * left_step, right_index = start * right_step;
+            AXIS(1)
+            AXIS(2)
+            AXIS(3)
+            AXIS(4)
+            left_index += row * left_outer;
+            right_index += row * right_outer;
+            float8 a = scalar, b = scalar;
+            if (left && !left_step) a = LOAD(left, left_index);
+            if (right && !right_step) b = LOAD(right, right_index);
+            combine_run(left + left_index, left_step, a, right + right_index, right_step, b,
+                        output + index * length + start, count, operation);
         }
     }
 }
@@ -124,28 +136,41 @@ enum function {
 };
 
 static float8 transform_value(float8 x, int function, float low, float high) {
-    const float8 zero = 0.0f, one = 1.0f, least = low, most = high;
+    const float8 zero = 0.0f, one = 1.0f;
     switch (function) {
     case NEGATE: return -x;
-    case ABSOLUTE: return fabs(x);
+    case ABSOLUTE: return absolute(x);
     case SIGN: return x > zero ? one : (x < zero ? -one : x);
-    case CLIP: x = x < least ? least : x; return x > most ? most : x;
+    case CLIP: return clip_wide(x, low, high);
     case SQUARE: return x * x;
     case SQRT: return sqrt(x);
     case RSQRT: return one / sqrt(x);
     case RECIPROCAL: return one / x;
-    case EXP: return exp(x);
-    case LOG: return log(x);
+    case EXP: return exponential(x);
+    case LOG: return logarithm(x);
     default: return erf(x);
     }
 }
 
+#define EACH(value)                                  \
+    for (; i + WIDE <= end; i += WIDE) {             \
+        const float8 x = LOAD8(input, i);            \
+        STORE8(value, output, i);                    \
+    }
+
 /* low and high are the bounds of CLIP. */
 kernel void transform(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
-                      int size, int function, float low, float high) {
+                      int run, int size, int function, float low, float high) {
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int index = item * WIDE;
-        const float8 x = load_wide(input, index, size - index);
-        store_wide(transform_value(x, function, low, high), output, index, size - index);
+        int i = item * run;
+        const int end = i + run < size ? i + run : size;
+        if (function == NEGATE) EACH(-x)
+        if (function == ABSOLUTE) EACH(absolute(x))
+        if (function == SQUARE) EACH(x * x)
+        if (function == CLIP) EACH(clip_wide(x, low, high))
+        for (; i < end; i += WIDE) {
+            const float8 x = load_wide(input, i, end - i);
+            store_wide(transform_value(x, function, low, high), output, i, end - i);
+        }
     }
 }
