@@ -30,13 +30,21 @@ static int8 is_whole(float8 x) {
     return (size >= large) | (size + large - large == size);
 }
 
+static int any_has_sign(float8 x) {
+    const int8 bits = as_int8(x);
+    const int4 four = bits.lo | bits.hi;
+    const int2 two = four.lo | four.hi;
+    return (two.x | two.y) < 0;
+}
+
 /* The error is about that of a product, |b * log(a)| times. */
 static float8 raise(float8 a, float8 b) {
-    const float8 zero = 0.0f, one = 1.0f, none = NAN, half_b = b * 0.5f;
-    const float8 size = exponential(b * logarithm(absolute(a)));
-    const float8 odd = is_whole(half_b) ? size : -size;
-    const float8 below = is_whole(b) ? odd : none;
-    const float8 value = a < zero ? below : size;
+    const float8 zero = 0.0f, one = 1.0f, none = NAN;
+    float8 value = exponential(b * logarithm(absolute(a)));
+    if (any_has_sign(a)) {
+        const float8 half_b = b * 0.5f, odd = is_whole(half_b) ? value : -value;
+        value = a < zero ? (is_whole(b) ? odd : none) : value;
+    }
     return b == zero ? one : value;
 }
 
@@ -57,11 +65,11 @@ static float8 combine_values(float8 a, float8 b, int operation) {
 }
 
 /* Loops of their own for what is done most: a choice in a loop takes longer than an addition. */
-#define PAIRS(operation)                                                      \
+#define PAIRS(value)                                                          \
     for (; i + WIDE <= count; i += WIDE) {                                    \
         const float8 a = left_step ? LOAD8(left, i) : first;                  \
         const float8 b = right_step ? LOAD8(right, i) : second;               \
-        STORE8(a operation b, output, i);                                     \
+        STORE8(value, output, i);                                             \
     }
 
 /* An operand goes on by its step, 1 or 0; if it is 0, it is the number that is given. */
@@ -69,9 +77,12 @@ static void combine_run(global const DATA_TYPE *left, int left_step, float8 firs
                         global const DATA_TYPE *right, int right_step, float8 second,
                         global DATA_TYPE *output, int count, int operation) {
     int i = 0;
-    if (operation == ADD) PAIRS(+)
-    if (operation == SUBTRACT) PAIRS(-)
-    if (operation == MULTIPLY) PAIRS(*)
+    if (operation == ADD) PAIRS(a + b)
+    if (operation == SUBTRACT) PAIRS(a - b)
+    if (operation == MULTIPLY) PAIRS(a * b)
+    if (operation == DIVIDE) PAIRS(a / b)
+    if (operation == MINIMUM) PAIRS(((a < b) | (a != a)) ? a : b)
+    if (operation == MAXIMUM) PAIRS(((a > b) | (a != a)) ? a : b)
     for (; i < count; i += WIDE) {
         const float8 a = left_step ? load_wide(left, i, count - i) : first;
         const float8 b = right_step ? load_wide(right, i, count - i) : second;

@@ -12,6 +12,12 @@
         STORE8(value, output, i);               \
     }
 
+/* The last ones of a row come one by one. */
+static float8 load_some(global const DATA_TYPE *pointer, int index, int wide) {
+    if (wide) return LOAD8(pointer, index);
+    return LOAD(pointer, index);
+}
+
 /* Rows are channels for PRELU; for all else there is one row. A work-item makes a run of each row of a
    chunk: few elements where neighbouring work-items share a memory transaction, else many. */
 kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *right,
@@ -28,11 +34,15 @@ kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *r
             const int count = row * length + end;
             if (activation == NONE) LOOP(x)
             if (activation == RELU) LOOP(x < (float8)0.0f ? (float8)0.0f : x)
-            for (; i < count; i += WIDE) {
-                float8 x = load_wide(left, i, count - i);
-                if (right) x += load_wide(right, i, count - i);
-                x = activate_wide(x, activation, coefficient, slopes, i - row * length, count - i);
-                store_wide(x, output, i, count - i);
+            while (i < count) {
+                const int wide = i + WIDE <= count;
+                float8 x = load_some(left, i, wide), slope = 0.0f;
+                if (right) x += load_some(right, i, wide);
+                if (activation == PRELU) slope = load_some(slopes, i - row * length, wide);
+                x = activate_wide(x, activation, coefficient, slope);
+                if (wide) STORE8(x, output, i);
+                else STORE(x.s0, output, i);
+                i += wide ? WIDE : 1;
             }
         }
     }

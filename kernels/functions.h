@@ -53,22 +53,20 @@ static float8 exponential_less_one(float8 x) {
 static float8 logarithm(float8 x) {
     const float8 least = 1.17549435e-38f, zero = 0.0f, none = NAN, most = INFINITY;
     const float8 normal = x < least ? x * 8388608.0f : x;
-    const float8 bias = x < least ? (float8)150.0f : (float8)127.0f;
+    const float8 bias = x < least ? (float8)(WHOLE + 23) : (float8)WHOLE;
     const int8 bits = as_int8(normal) - 0x3f3504f3; /* sqrt(1/2) */
-    const int8 shifted = (bits >> 23) + 127;
-    const float8 whole = as_float8(shifted + as_int8((float8)WHOLE)) - WHOLE - bias;
+    const float8 whole = as_float8((bits >> 23) + as_int8((float8)WHOLE)) - bias;
     const float8 f = as_float8((bits & 0x7fffff) + 0x3f3504f3) - 1.0f, square = f * f;
     float8 high = (8.7004356e-2f * f - 0.14267486f) * f + 0.14914767f;
     high = ((high * f - 0.16577585f) * f + 0.19963063f) * f - 0.25001338f;
-    high = (high * f + 0.3333391f) * f * square + whole * LOG_2_LOW;
-    float8 value = (high - 0.5f * square) + f + whole * LOG_2_HIGH;
-    value = x == zero ? -most : value;
-    value = x < zero ? none : value;
-    return x < most ? value : x;
+    high = (high * f + 0.3333391f) * f - 0.5f;
+    const float8 value = high * square + whole * LOG_2_LOW + f + whole * LOG_2_HIGH;
+    const float8 edge = x == zero ? -most : none;
+    return x > zero ? (x < most ? value : x) : edge;
 }
 
-static float8 hyperbolic_tangent(float8 x) {
-    const float8 rest = exponential_less_one(absolute(x) * -2.0f);
+/* Made of exponential_less_one(-2 |x|). */
+static float8 hyperbolic_tangent(float8 x, float8 rest) {
     const int8 sign = as_int8(x) & (int)0x80000000;
     return as_float8(as_int8(absolute(rest / (rest + 2.0f))) | sign);
 }
@@ -78,19 +76,21 @@ static float8 clip_wide(float8 value, float8 low, float8 high) {
     return raised > high ? high : raised;
 }
 
-/* As activate in common.h. Slopes are one a channel, and read for PRELU only. */
-static float8 activate_wide(float8 x, int activation, float coefficient,
-                            global const DATA_TYPE *slopes, int channel, int count) {
+/* As activate in common.h; PRELU takes slopes. */
+static float8 activate_wide(float8 x, int activation, float coefficient, float8 slopes) {
     const float8 zero = 0.0f;
+    if (activation == TANH || activation == ELU) {
+        const float8 rest = exponential_less_one(activation == TANH ? absolute(x) * -2.0f : x);
+        if (activation == TANH) return hyperbolic_tangent(x, rest);
+        return x < zero ? rest * coefficient : x;
+    }
     switch (activation) {
     case NONE: return x;
     case RELU: return x < zero ? zero : x;
     case RELU6: return clip_wide(x, 0.0f, 6.0f);
-    case PRELU: return x < zero ? x * load_wide(slopes, channel, count) : x;
+    case PRELU: return x < zero ? x * slopes : x;
     case SIGMOID: return 1.0f / (1.0f + exponential(-x));
-    case TANH: return hyperbolic_tangent(x);
     case LEAKY_RELU: return x < zero ? x * coefficient : x;
-    case ELU: return x < zero ? exponential_less_one(x) * coefficient : x;
     case HARD_SIGMOID: return clip_wide(x * (1.0f / 6) + 0.5f, 0.0f, 1.0f);
     case HARD_SWISH: return x * clip_wide(x * (1.0f / 6) + 0.5f, 0.0f, 1.0f);
     default: return x;

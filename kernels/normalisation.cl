@@ -36,17 +36,18 @@ kernel void normalise(global const DATA_TYPE *input, global const float *centre,
             }
             for (int x = start; x < end; x += WIDE) {
                 const int count = width - x, place = flat ? places : places + x;
-                float8 less = 0.0f, times = 1.0f, more = 0.0f;
+                float8 less = 0.0f, times = 1.0f, more = 0.0f, slope = 0.0f;
                 if (centre) less = LOAD8_float(centre, place);
                 if (factor) times = LOAD8_float(factor, place);
                 if (mean) less += load_wide(mean, x, count);
                 if (variance) times /= sqrt(load_wide(variance, x, count) + epsilon);
                 if (scale) times *= load_wide(scale, x, count);
                 if (offset) more = load_wide(offset, x, count);
+                if (activation == PRELU) slope = load_wide(slopes, x, count);
                 for (int i = row * width + x; i < next * width; i += width) {
                     float8 value = (load_wide(input, i, count) - less) * times + more;
                     if (activation != NONE)
-                        value = activate_wide(value, activation, coefficient, slopes, x, count);
+                        value = activate_wide(value, activation, coefficient, slope);
                     store_wide(value, output, i, count);
                 }
             }

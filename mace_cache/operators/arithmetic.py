@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
 
 __all__ = [
-    "RUNS",
     "SPAN",
     "WIDE",
     "Operand",
@@ -35,9 +34,6 @@ Operand: TypeAlias = Tensor | float
 
 WIDE = 8
 """How many elements lie together that kernels work on at a time: WIDE in wide.h."""
-
-RUNS = 256, WIDE
-"""How many elements a work-item takes at a time on a CPU, and on other devices."""
 
 SPAN = 32
 """How many elements of a row a work-item takes: SPAN in wide.h."""
@@ -169,7 +165,7 @@ def _launch(
     between = [*outer[:-1], *[(1, 0, 0)] * _MOST_AXES][: _MOST_AXES - 2]
     _, *outermost = outer[-1] if outer else (1, 0, 0)
     rows = math.prod(length for length, _, _ in outer)
-    run, chunk, work_items = shares(runtime, rows, length, RUNS)
+    run, chunk, work_items = shares(runtime, rows, length, WIDE)
     runtime.launch(
         ("arithmetic", "combine"),
         work_items,

@@ -30,7 +30,7 @@ __all__ = [
 OUTER_AXES = 7
 """How many axes kernels have beside the last one, as in layout.cl."""
 
-_CPU_RUN = 1024  # elements that one work-item copies: its start costs as much as some tens
+_CPU_RUN = 1024  # elements that one work-item makes: its start costs as much as some tens
 _RUN = 4  # neighbouring work-items share a memory transaction
 _TURN_AXES = 4  # as in layout.cl
 _BLOCK = 4  # as in layout.cl
@@ -128,7 +128,7 @@ def launch_copy(
 
 
 def shares(
-    runtime: Runtime, rows: int, length: int, runs: tuple[int, int] = (_CPU_RUN, _RUN)
+    runtime: Runtime, rows: int, length: int, shared_run: int = _RUN
 ) -> tuple[int, int, int]:
     """Share rows out to work-items.
 
@@ -136,13 +136,13 @@ def shares(
         runtime: where they run.
         rows: how many rows there are.
         length: the elements of each.
-        runs: how many elements a run has on a CPU, and on other devices.
+        shared_run: the elements of a run where neighbouring work-items share a memory transaction.
 
     Returns:
         The elements of a run, the rows of a chunk, and how many work-items there are if each has
         one run of each row of a chunk.
     """
-    run = runs[0] if on_cpu(runtime) else runs[1]
+    run = _CPU_RUN if on_cpu(runtime) else shared_run
     chunk = max(1, run // length) if on_cpu(runtime) else 1
     return run, chunk, -(-rows // chunk) * -(-length // run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import RUNS, combine
+from mace_cache.operators.arithmetic import WIDE, combine
 from mace_cache.operators.checks import activation_arguments, check_type
 from mace_cache.operators.copying import shares
 from mace_cache.operators.tensor import Tensor
@@ -104,7 +104,7 @@ def _launch(
     check_type(operator, runtime, left, right, slopes)
     output = runtime.empty(left.shape)
     rows = left.size // length
-    run, chunk, work_items = shares(runtime, rows, length, RUNS)
+    run, chunk, work_items = shares(runtime, rows, length, WIDE)
     runtime.launch(
         ("elementwise", "add_activate"),
         work_items,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import RUNS
+from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import shares
 from mace_cache.operators.scaling import normalise_channels
@@ -215,7 +215,7 @@ def _apply(
     flat = layout.inner == 1
     width = layout.length if flat else layout.inner
     rows = x.size // width
-    run, chunk, work_items = shares(runtime, rows, width, RUNS)
+    run, chunk, work_items = shares(runtime, rows, width, WIDE)
     runtime.launch(
         ("normalisation", "normalise"),
         work_items,

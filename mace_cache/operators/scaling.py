@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import RUNS
+from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import activation_arguments, check_type
 from mace_cache.operators.copying import shares
 
@@ -117,7 +117,7 @@ def normalise_channels(
     check_type(operator, runtime, x, *given, slopes)
     output = runtime.empty(x.shape)
     rows = x.size // channels
-    run, chunk, work_items = shares(runtime, rows, channels, RUNS)
+    run, chunk, work_items = shares(runtime, rows, channels, WIDE)
     runtime.launch(
         ("normalisation", "normalise"),
         work_items,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import RUNS
+from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import shares
 
@@ -65,7 +65,7 @@ def transform(
         raise ShapeError("transform", f"a function of {', '.join(_FUNCTIONS)}", repr(function))
     check_type(function, runtime, x)
     output = runtime.empty(x.shape)
-    run, _, work_items = shares(runtime, 1, x.size, RUNS)
+    run, _, work_items = shares(runtime, 1, x.size, WIDE)
     runtime.launch(
         ("arithmetic", "transform"),
         work_items,
