@@ -83,10 +83,12 @@ static void combine_run(global const DATA_TYPE *left, int left_step, float8 firs
     if (operation == DIVIDE) PAIRS(a / b)
     if (operation == MINIMUM) PAIRS(((a < b) | (a != a)) ? a : b)
     if (operation == MAXIMUM) PAIRS(((a > b) | (a != a)) ? a : b)
-    for (; i < count; i += WIDE) {
-        const float8 a = left_step ? load_wide(left, i, count - i) : first;
-        const float8 b = right_step ? load_wide(right, i, count - i) : second;
-        store_wide(combine_values(a, b, operation), output, i, count - i);
+    while (i < count) {
+        const int wide = i + WIDE <= count;
+        const float8 a = left_step ? load_some(left, i, wide) : first;
+        const float8 b = right_step ? load_some(right, i, wide) : second;
+        store_some(combine_values(a, b, operation), output, i, wide);
+        i += wide ? WIDE : 1;
     }
 }
 
@@ -179,9 +181,11 @@ kernel void transform(global const DATA_TYPE *input, global DATA_TYPE *output, i
         if (function == ABSOLUTE) EACH(absolute(x))
         if (function == SQUARE) EACH(x * x)
         if (function == CLIP) EACH(clip_wide(x, low, high))
-        for (; i < end; i += WIDE) {
-            const float8 x = load_wide(input, i, end - i);
-            store_wide(transform_value(x, function, low, high), output, i, end - i);
+        while (i < end) {
+            const int wide = i + WIDE <= end;
+            const float8 x = load_some(input, i, wide);
+            store_some(transform_value(x, function, low, high), output, i, wide);
+            i += wide ? WIDE : 1;
         }
     }
 }

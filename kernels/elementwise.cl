@@ -12,12 +12,6 @@
         STORE8(value, output, i);               \
     }
 
-/* The last ones of a row come one by one. */
-static float8 load_some(global const DATA_TYPE *pointer, int index, int wide) {
-    if (wide) return LOAD8(pointer, index);
-    return LOAD(pointer, index);
-}
-
 /* Rows are channels for PRELU; for all else there is one row. A work-item makes a run of each row of a
    chunk: few elements where neighbouring work-items share a memory transaction, else many. */
 kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *right,
@@ -40,8 +34,7 @@ kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *r
                 if (right) x += load_some(right, i, wide);
                 if (activation == PRELU) slope = load_some(slopes, i - row * length, wide);
                 x = activate_wide(x, activation, coefficient, slope);
-                if (wide) STORE8(x, output, i);
-                else STORE(x.s0, output, i);
+                store_some(x, output, i, wide);
                 i += wide ? WIDE : 1;
             }
         }

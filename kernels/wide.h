@@ -34,3 +34,14 @@ static void store_wide(float8 value, global DATA_TYPE *pointer, int index, int c
     if (count > 5) STORE(value.s5, pointer, index + 5);
     if (count > 6) STORE(value.s6, pointer, index + 6);
 }
+
+/* Instead of a short run its elements one by one: less code where much is done with them. */
+static float8 load_some(global const DATA_TYPE *pointer, int index, int wide) {
+    if (wide) return LOAD8(pointer, index);
+    return LOAD(pointer, index);
+}
+
+static void store_some(float8 value, global DATA_TYPE *pointer, int index, int wide) {
+    if (wide) STORE8(value, pointer, index);
+    else STORE(value.s0, pointer, index);
+}
