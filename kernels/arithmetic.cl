@@ -48,47 +48,34 @@ static float8 raise(float8 a, float8 b) {
     return b == zero ? one : value;
 }
 
-static float8 combine_values(float8 a, float8 b, int operation) {
-    const float8 zero = 0.0f, one = 1.0f;
-    switch (operation) {
-    case ADD: return a + b;
-    case SUBTRACT: return a - b;
-    case MULTIPLY: return a * b;
-    case DIVIDE: return a / b;
-    case MINIMUM: return ((a < b) | (a != a)) ? a : b;
-    case MAXIMUM: return ((a > b) | (a != a)) ? a : b;
-    case SQUARED_DIFFERENCE: return (a - b) * (a - b);
-    case POWER: return raise(a, b);
-    case EQUAL: return a == b ? one : zero;
-    default: return floor_divide(a, b);
-    }
-}
-
-/* Loops of their own for what is done most: a choice in a loop takes longer than an addition. */
-#define PAIRS(value)                                                          \
-    for (; i + WIDE <= count; i += WIDE) {                                    \
-        const float8 a = left_step ? LOAD8(left, i) : first;                  \
-        const float8 b = right_step ? LOAD8(right, i) : second;               \
-        STORE8(value, output, i);                                             \
-    }
+/* A loop for each operation: a choice in a loop takes longer than an addition. */
+#define PAIRS(name, value)                                                      \
+    case name:                                                                  \
+        for (int step = 0; step < steps; step++) {                              \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count);      \
+            const float8 a = left_step ? load_some(left, i, wide) : first;      \
+            const float8 b = right_step ? load_some(right, i, wide) : second;   \
+            store_some(value, output, i, wide);                                 \
+        }                                                                       \
+        break;
 
 /* An operand goes on by its step, 1 or 0; if it is 0, it is the number that is given. */
 static void combine_run(global const DATA_TYPE *left, int left_step, float8 first,
                         global const DATA_TYPE *right, int right_step, float8 second,
                         global DATA_TYPE *output, int count, int operation) {
-    int i = 0;
-    if (operation == ADD) PAIRS(a + b)
-    if (operation == SUBTRACT) PAIRS(a - b)
-    if (operation == MULTIPLY) PAIRS(a * b)
-    if (operation == DIVIDE) PAIRS(a / b)
-    if (operation == MINIMUM) PAIRS(((a < b) | (a != a)) ? a : b)
-    if (operation == MAXIMUM) PAIRS(((a > b) | (a != a)) ? a : b)
-    while (i < count) {
-        const int wide = i + WIDE <= count;
-        const float8 a = left_step ? load_some(left, i, wide) : first;
-        const float8 b = right_step ? load_some(right, i, wide) : second;
-        store_some(combine_values(a, b, operation), output, i, wide);
-        i += wide ? WIDE : 1;
+    const float8 zero = 0.0f, one = 1.0f;
+    const int steps = STEPS(count);
+    switch (operation) {
+        PAIRS(ADD, a + b)
+        PAIRS(SUBTRACT, a - b)
+        PAIRS(MULTIPLY, a * b)
+        PAIRS(DIVIDE, a / b)
+        PAIRS(MINIMUM, ((a < b) | (a != a)) ? a : b)
+        PAIRS(MAXIMUM, ((a > b) | (a != a)) ? a : b)
+        PAIRS(SQUARED_DIFFERENCE, (a - b) * (a - b))
+        PAIRS(POWER, raise(a, b))
+        PAIRS(EQUAL, a == b ? one : zero)
+        PAIRS(FLOOR_DIVIDE, floor_divide(a, b))
     }
 }
 
@@ -148,44 +135,34 @@ enum function {
     ERF
 };
 
-static float8 transform_value(float8 x, int function, float low, float high) {
-    const float8 zero = 0.0f, one = 1.0f;
-    switch (function) {
-    case NEGATE: return -x;
-    case ABSOLUTE: return absolute(x);
-    case SIGN: return x > zero ? one : (x < zero ? -one : x);
-    case CLIP: return clip_wide(x, low, high);
-    case SQUARE: return x * x;
-    case SQRT: return sqrt(x);
-    case RSQRT: return one / sqrt(x);
-    case RECIPROCAL: return one / x;
-    case EXP: return exponential(x);
-    case LOG: return logarithm(x);
-    default: return erf(x);
-    }
-}
-
-#define EACH(value)                                  \
-    for (; i + WIDE <= end; i += WIDE) {             \
-        const float8 x = LOAD8(input, i);            \
-        STORE8(value, output, i);                    \
-    }
+#define EACH(name, value)                                                       \
+    case name:                                                                  \
+        for (int step = 0; step < steps; step++) {                              \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count);      \
+            const float8 x = load_some(input, start + i, wide);                 \
+            store_some(value, output, start + i, wide);                                 \
+        }                                                                       \
+        break;
 
 /* low and high are the bounds of CLIP. */
 kernel void transform(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
                       int run, int size, int function, float low, float high) {
+    const float8 zero = 0.0f, one = 1.0f;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        int i = item * run;
-        const int end = i + run < size ? i + run : size;
-        if (function == NEGATE) EACH(-x)
-        if (function == ABSOLUTE) EACH(absolute(x))
-        if (function == SQUARE) EACH(x * x)
-        if (function == CLIP) EACH(clip_wide(x, low, high))
-        while (i < end) {
-            const int wide = i + WIDE <= end;
-            const float8 x = load_some(input, i, wide);
-            store_some(transform_value(x, function, low, high), output, i, wide);
-            i += wide ? WIDE : 1;
+        const int start = item * run, count = start + run < size ? run : size - start;
+        const int steps = STEPS(count);
+        switch (function) {
+            EACH(NEGATE, -x)
+            EACH(ABSOLUTE, absolute(x))
+            EACH(SIGN, x > zero ? one : (x < zero ? -one : x))
+            EACH(CLIP, clip_wide(x, low, high))
+            EACH(SQUARE, x * x)
+            EACH(SQRT, sqrt(x))
+            EACH(RSQRT, one / sqrt(x))
+            EACH(RECIPROCAL, one / x)
+            EACH(EXP, exponential(x))
+            EACH(LOG, logarithm(x))
+            EACH(ERF, erf(x))
         }
     }
 }
