@@ -49,14 +49,14 @@ static float8 raise(float8 a, float8 b) {
 }
 
 /* A loop for each operation: a choice in a loop takes longer than an addition. */
-#define PAIRS(name, value)                                                      \
-    case name:                                                                  \
-        for (int step = 0; step < steps; step++) {                              \
-            const int i = PLACE(step, count), wide = IS_WIDE(step, count);      \
-            const float8 a = left_step ? load_some(left, i, wide) : first;      \
-            const float8 b = right_step ? load_some(right, i, wide) : second;   \
-            store_some(value, output, i, wide);                                 \
-        }                                                                       \
+#define PAIRS(name, value)                                                    \
+    case name:                                                                \
+        for (int step = 0; step < steps; step++) {                            \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count);    \
+            const float8 a = left_step ? load_some(left, i, wide) : first;    \
+            const float8 b = right_step ? load_some(right, i, wide) : second; \
+            store_some(value, output, i, wide);                               \
+        }                                                                     \
         break;
 
 /* An operand goes on by its step, 1 or 0; if it is 0, it is the number that is given. */
@@ -84,13 +84,13 @@ static void combine_run(global const DATA_TYPE *left, int left_step, float8 firs
    last one outwards have lengths and strides, and the outermost one has strides only. A work-item
    makes a run of each row of a chunk: few elements where neighbouring work-items share a memory
    transaction, else many. */
-#define AXIS(number)                                      \
-    if (axes > number) {                                  \
-        const int rest = row / length_##number;           \
-        const int place = row - rest * length_##number;   \
-        left_index += place * left_##number;              \
-        right_index += place * right_##number;            \
-        row = rest;                                       \
+#define AXIS(number)                                    \
+    if (axes > number) {                                \
+        const int rest = row / length_##number;         \
+        const int place = row - rest * length_##number; \
+        left_index += place * left_##number;            \
+        right_index += place * right_##number;          \
+        row = rest;                                     \
     }
 
 kernel void combine(global const DATA_TYPE *left, global const DATA_TYPE *right,
@@ -135,13 +135,13 @@ enum function {
     ERF
 };
 
-#define EACH(name, value)                                                       \
-    case name:                                                                  \
-        for (int step = 0; step < steps; step++) {                              \
-            const int i = PLACE(step, count), wide = IS_WIDE(step, count);      \
-            const float8 x = load_some(input, start + i, wide);                 \
-            store_some(value, output, start + i, wide);                                 \
-        }                                                                       \
+#define EACH(name, value)                                                  \
+    case name:                                                             \
+        for (int step = 0; step < steps; step++) {                         \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count); \
+            const float8 x = load_some(input, start + i, wide);            \
+            store_some(value, output, start + i, wide);                    \
+        }                                                                  \
         break;
 
 /* low and high are the bounds of CLIP. */

@@ -5,11 +5,11 @@
 #include "functions.h"
 
 /* Loops of their own for what is done most: a choice in a loop takes longer than an addition. */
-#define LOOP(value)                             \
-    for (; i + WIDE <= count; i += WIDE) {      \
-        float8 x = LOAD8(left, i);              \
-        if (right) x += LOAD8(right, i);        \
-        STORE8(value, output, i);               \
+#define LOOP(value)                        \
+    for (; i + WIDE <= count; i += WIDE) { \
+        float8 x = LOAD8(left, i);         \
+        if (right) x += LOAD8(right, i);   \
+        STORE8(value, output, i);          \
     }
 
 /* Rows are channels for PRELU; for all else there is one row. A work-item makes a run of each row of a

@@ -51,12 +51,13 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library _trials local_sizes
-        operators.tensor operators.checks operators.windows operators.arithmetic operators.unary
+        operators.tensor operators.checks operators.windows operators.copying
+        operators.arithmetic operators.unary
         operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators.recurrent
         operators.statistics operators.reductions operators.scaling operators.normalisation
         operators.product operators.matrix operators.winograd operators.transposed
-        operators.copying operators.slicing operators.padding operators.rearranging
+        operators.slicing operators.padding operators.rearranging
         operators.casting operators.resizing operators
         warm_report _progress _warm_worker warm tune
     """,
