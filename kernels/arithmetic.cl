@@ -2,6 +2,7 @@
 
 #include "common.h"
 #include "wide.h"
+#include "functions.h"
 
 enum operation {
     ADD,
@@ -24,87 +25,98 @@ static float8 floor_divide(float8 a, float8 b) {
     return (((rest < 0.0f) == (b < 0.0f)) | (rest == 0.0f)) ? raised : quotient - 1.0f;
 }
 
-/* pow is a hundred times slower in PoCL. The error is about that of a product, |b * log(a)| times. */
+static int8 is_whole(float8 x) {
+    const float8 large = 8388608.0f, size = absolute(x);
+    return (size >= large) | (size + large - large == size);
+}
+
+static int any_has_sign(float8 x) {
+    const int8 bits = as_int8(x);
+    const int4 four = bits.lo | bits.hi;
+    const int2 two = four.lo | four.hi;
+    return (two.x | two.y) < 0;
+}
+
+/* The error is about that of a product, |b * log(a)| times. */
 static float8 raise(float8 a, float8 b) {
     const float8 zero = 0.0f, one = 1.0f, none = NAN;
-    const float8 size = exp(b * log(a < zero ? -a : a)), half_b = b * 0.5f;
-    float8 signed_size = size;
-    if (any(a < zero)) {
-        const float8 odd = floor(half_b) == half_b ? size : -size;
-        signed_size = a < zero ? (floor(b) == b ? odd : none) : size;
+    float8 value = exponential(b * logarithm(absolute(a)));
+    if (any_has_sign(a)) {
+        const float8 half_b = b * 0.5f, odd = is_whole(half_b) ? value : -value;
+        value = a < zero ? (is_whole(b) ? odd : none) : value;
     }
-    return b == zero ? one : signed_size;
+    return b == zero ? one : value;
 }
 
-static float8 combine_values(float8 a, float8 b, int operation) {
+/* A loop for each operation: a choice in a loop takes longer than an addition. */
+#define PAIRS(name, value)                                                    \
+    case name:                                                                \
+        for (int step = 0; step < steps; step++) {                            \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count);    \
+            const float8 a = left_step ? load_some(left, i, wide) : first;    \
+            const float8 b = right_step ? load_some(right, i, wide) : second; \
+            store_some(value, output, i, wide);                               \
+        }                                                                     \
+        break;
+
+/* An operand goes on by its step, 1 or 0; if it is 0, it is the number that is given. */
+static void combine_run(global const DATA_TYPE *left, int left_step, float8 first,
+                        global const DATA_TYPE *right, int right_step, float8 second,
+                        global DATA_TYPE *output, int count, int operation) {
     const float8 zero = 0.0f, one = 1.0f;
+    const int steps = STEPS(count);
     switch (operation) {
-    case ADD: return a + b;
-    case SUBTRACT: return a - b;
-    case MULTIPLY: return a * b;
-    case DIVIDE: return a / b;
-    case MINIMUM: return ((a < b) | (a != a)) ? a : b;
-    case MAXIMUM: return ((a > b) | (a != a)) ? a : b;
-    case SQUARED_DIFFERENCE: return (a - b) * (a - b);
-    case POWER: return raise(a, b);
-    case EQUAL: return a == b ? one : zero;
-    default: return floor_divide(a, b);
+        PAIRS(ADD, a + b)
+        PAIRS(SUBTRACT, a - b)
+        PAIRS(MULTIPLY, a * b)
+        PAIRS(DIVIDE, a / b)
+        PAIRS(MINIMUM, ((a < b) | (a != a)) ? a : b)
+        PAIRS(MAXIMUM, ((a > b) | (a != a)) ? a : b)
+        PAIRS(SQUARED_DIFFERENCE, (a - b) * (a - b))
+        PAIRS(POWER, raise(a, b))
+        PAIRS(EQUAL, a == b ? one : zero)
+        PAIRS(FLOOR_DIVIDE, floor_divide(a, b))
     }
-}
-
-/* Without broadcasting; an operand that is null is the scalar. */
-kernel void combine(global const DATA_TYPE *left, global const DATA_TYPE *right,
-                    global DATA_TYPE *output, int work_items, int size, int operation,
-                    float scalar) {
-    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int index = item * WIDE;
-        float8 a = scalar, b = scalar;
-        if (left) a = load_wide(left, index, size - index);
-        if (right) b = load_wide(right, index, size - index);
-        store_wide(combine_values(a, b, operation), output, index, size - index);
-    }
-}
-
-static float8 load_operand(global const DATA_TYPE *pointer, int index, int step, int count) {
-    if (!step) return LOAD(pointer, index);
-    return load_wide(pointer, index, count);
 }
 
 /* Along the last axis, of `length` elements, an operand goes on by its step: 1, or 0 if it is the
-   same all along. There are up to 5 axes before it: those from the last one outwards have lengths and
-   strides, and the outermost one has strides only. */
-#define AXIS(number)                                      \
-    if (axes > number) {                                  \
-        const int rest = row / length_##number;           \
-        const int place = row - rest * length_##number;   \
-        left_index += place * left_##number;              \
-        right_index += place * right_##number;            \
-        row = rest;                                       \
+   same all along; one that is null is the scalar. There are up to 5 axes before it: those from the
+   last one outwards have lengths and strides, and the outermost one has strides only. A work-item
+   makes a run of each row of a chunk: few elements where neighbouring work-items share a memory
+   transaction, else many. */
+#define AXIS(number)                                    \
+    if (axes > number) {                                \
+        const int rest = row / length_##number;         \
+        const int place = row - rest * length_##number; \
+        left_index += place * left_##number;            \
+        right_index += place * right_##number;          \
+        row = rest;                                     \
     }
 
-kernel void broadcast(global const DATA_TYPE *left, global const DATA_TYPE *right,
-                      global DATA_TYPE *output, int work_items, int operation, int axes, int length,
-                      int left_step, int right_step, int length_1, int left_1, int right_1,
-                      int length_2, int left_2, int right_2, int length_3, int left_3, int right_3,
-                      int length_4, int left_4, int right_4, int left_outer, int right_outer) {
-    const int spans = (length + SPAN - 1) / SPAN;
+kernel void combine(global const DATA_TYPE *left, global const DATA_TYPE *right,
+                    global DATA_TYPE *output, int work_items, int run, int chunk, int rows,
+                    int operation, int axes, int length, int left_step, int right_step,
+                    int length_1, int left_1, int right_1, int length_2, int left_2, int right_2,
+                    int length_3, int left_3, int right_3, int length_4, int left_4, int right_4,
+                    int left_outer, int right_outer, float scalar) {
+    const int runs = (length + run - 1) / run;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        int row = item / spans;
-        const int start = (item - row * spans) * SPAN, index = row * length;
-        const int end = start + SPAN < length ? start + SPAN : length;
-        int left_index = 0, right_index = 0;
-        AXIS(1)
-        AXIS(2)
-        AXIS(3)
-        AXIS(4)
-        left_index += row * left_outer;
-        right_index += row * right_outer;
-        for (int place = start; place < end; place += WIDE) {
-            const int count = length - place;
-            const float8 a = load_operand(left, left_index + place * left_step, left_step, count);
-            const float8 b =
-                load_operand(right, right_index + place * right_step, right_step, count);
-            store_wide(combine_values(a, b, operation), output, index + place, count);
+        const int start = item % runs * run, first = item / runs * chunk;
+        const int count = start + run < length ? run : length - start;
+        const int last = first + chunk < rows ? first + chunk : rows;
+        for (int index = first; index < last; index++) {
+            int row = index, left_index = start * left_step, right_index = start * right_step;
+            AXIS(1)
+            AXIS(2)
+            AXIS(3)
+            AXIS(4)
+            left_index += row * left_outer;
+            right_index += row * right_outer;
+            float8 a = scalar, b = scalar;
+            if (left && !left_step) a = LOAD(left, left_index);
+            if (right && !right_step) b = LOAD(right, right_index);
+            combine_run(left + left_index, left_step, a, right + right_index, right_step, b,
+                        output + index * length + start, count, operation);
         }
     }
 }
@@ -123,29 +135,34 @@ enum function {
     ERF
 };
 
-static float8 transform_value(float8 x, int function, float low, float high) {
-    const float8 zero = 0.0f, one = 1.0f, least = low, most = high;
-    switch (function) {
-    case NEGATE: return -x;
-    case ABSOLUTE: return fabs(x);
-    case SIGN: return x > zero ? one : (x < zero ? -one : x);
-    case CLIP: x = x < least ? least : x; return x > most ? most : x;
-    case SQUARE: return x * x;
-    case SQRT: return sqrt(x);
-    case RSQRT: return one / sqrt(x);
-    case RECIPROCAL: return one / x;
-    case EXP: return exp(x);
-    case LOG: return log(x);
-    default: return erf(x);
-    }
-}
+#define EACH(name, value)                                                  \
+    case name:                                                             \
+        for (int step = 0; step < steps; step++) {                         \
+            const int i = PLACE(step, count), wide = IS_WIDE(step, count); \
+            const float8 x = load_some(input, start + i, wide);            \
+            store_some(value, output, start + i, wide);                    \
+        }                                                                  \
+        break;
 
 /* low and high are the bounds of CLIP. */
 kernel void transform(global const DATA_TYPE *input, global DATA_TYPE *output, int work_items,
-                      int size, int function, float low, float high) {
+                      int run, int size, int function, float low, float high) {
+    const float8 zero = 0.0f, one = 1.0f;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int index = item * WIDE;
-        const float8 x = load_wide(input, index, size - index);
-        store_wide(transform_value(x, function, low, high), output, index, size - index);
+        const int start = item * run, count = start + run < size ? run : size - start;
+        const int steps = STEPS(count);
+        switch (function) {
+            EACH(NEGATE, -x)
+            EACH(ABSOLUTE, absolute(x))
+            EACH(SIGN, x > zero ? one : (x < zero ? -one : x))
+            EACH(CLIP, clip_wide(x, low, high))
+            EACH(SQUARE, x * x)
+            EACH(SQRT, sqrt(x))
+            EACH(RSQRT, one / sqrt(x))
+            EACH(RECIPROCAL, one / x)
+            EACH(EXP, exponential(x))
+            EACH(LOG, logarithm(x))
+            EACH(ERF, erf(x))
+        }
     }
 }

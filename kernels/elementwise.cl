@@ -2,25 +2,41 @@
 
 #include "common.h"
 #include "wide.h"
+#include "functions.h"
 
-/* output = activation(left + right); right may be null. rows are all axes but the last one. */
+/* Loops of their own for what is done most: a choice in a loop takes longer than an addition. */
+#define LOOP(value)                        \
+    for (; i + WIDE <= count; i += WIDE) { \
+        float8 x = LOAD8(left, i);         \
+        if (right) x += LOAD8(right, i);   \
+        STORE8(value, output, i);          \
+    }
+
+/* Rows are channels for PRELU; for all else there is one row. A work-item makes a run of each row of a
+   chunk: few elements where neighbouring work-items share a memory transaction, else many. */
 kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *right,
                          global const DATA_TYPE *slopes, global DATA_TYPE *output, int work_items,
-                         int channels, int activation, float coefficient) {
-    const int runs = (channels + WIDE - 1) / WIDE;
+                         int run, int chunk, int rows, int length, int activation,
+                         float coefficient) {
+    const int runs = (length + run - 1) / run;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int row = item / runs;
-        const int channel = (item - row * runs) * WIDE;
-        const int count = channels - channel;
-        const int index = row * channels + channel;
-        float8 value = load_wide(left, index, count);
-        if (right) value += load_wide(right, index, count);
-        if (activation != NONE)
-            value.lo = activate(value.lo, activation, coefficient, slopes, channel, count);
-        if (activation != NONE && count > BLOCK) {
-            const int next = channel + BLOCK;
-            value.hi = activate(value.hi, activation, coefficient, slopes, next, count - BLOCK);
+        const int start = item % runs * run, first = item / runs * chunk;
+        const int end = start + run < length ? start + run : length;
+        const int last = first + chunk < rows ? first + chunk : rows;
+        for (int row = first; row < last; row++) {
+            int i = row * length + start;
+            const int count = row * length + end;
+            if (activation == NONE) LOOP(x)
+            if (activation == RELU) LOOP(x < (float8)0.0f ? (float8)0.0f : x)
+            while (i < count) {
+                const int wide = i + WIDE <= count;
+                float8 x = load_some(left, i, wide), slope = 0.0f;
+                if (right) x += load_some(right, i, wide);
+                if (activation == PRELU) slope = load_some(slopes, i - row * length, wide);
+                x = activate_wide(x, activation, coefficient, slope);
+                store_some(x, output, i, wide);
+                i += wide ? WIDE : 1;
+            }
         }
-        store_wide(value, output, index, count);
     }
 }

@@ -2,42 +2,55 @@
 
 #include "common.h"
 #include "wide.h"
+#include "functions.h"
 
-static float8 activate_wide(float8 value, int activation, float coefficient,
-                            global const DATA_TYPE *slopes, int channel, int count) {
-    const float4 low = activate(value.lo, activation, coefficient, slopes, channel, count);
-    if (count <= BLOCK) return (float8)(low, value.hi);
-    const int next = channel + BLOCK;
-    return (float8)(low, activate(value.hi, activation, coefficient, slopes, next, count - BLOCK));
-}
+/* How many rows are worked on side by side, so that what is the same for all is found once. */
+#define ROWS 4
 
 /* output = activation((input - centre) * factor * scale + offset), where whatever is null is left
    out. centre and factor are statistics as reduction.cl makes them, the same for `shared` rows, or, if
    flat, one for each row; mean and variance stand for them if they are given. Those, scale, offset
-   and slopes go along the width of a row. */
+   and slopes go along the width of a row. A work-item makes a run of each row of a chunk: few elements
+   where neighbouring work-items share a memory transaction, else many. */
 kernel void normalise(global const DATA_TYPE *input, global const float *centre,
                       global const float *factor, global const DATA_TYPE *mean,
                       global const DATA_TYPE *variance, global const DATA_TYPE *scale,
                       global const DATA_TYPE *offset, global const DATA_TYPE *slopes,
-                      global DATA_TYPE *output, int work_items, int width, int shared, int flat,
-                      int activation, float coefficient, float epsilon) {
-    const int spans = (width + SPAN - 1) / SPAN, runs = (width + WIDE - 1) / WIDE;
+                      global DATA_TYPE *output, int work_items, int run, int chunk, int rows,
+                      int width, int shared, int flat, int activation, float coefficient,
+                      float epsilon) {
+    const int spans = (width + run - 1) / run, runs = (width + WIDE - 1) / WIDE;
+    const int statistics = centre || factor;
     for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
-        const int row = item / spans, start = (item - row * spans) * SPAN;
-        const int end = start + SPAN < width ? start + SPAN : width;
-        const int places = flat ? row * WIDE : row / shared * runs * WIDE;
-        for (int first = start; first < end; first += WIDE) {
-            const int count = width - first, place = flat ? places : places + first;
-            float8 value = load_wide(input, row * width + first, count);
-            if (centre) value -= LOAD8_float(centre, place);
-            if (factor) value *= LOAD8_float(factor, place);
-            if (mean) value -= load_wide(mean, first, count);
-            if (variance) value /= sqrt(load_wide(variance, first, count) + epsilon);
-            if (scale) value *= load_wide(scale, first, count);
-            if (offset) value += load_wide(offset, first, count);
-            if (activation != NONE)
-                value = activate_wide(value, activation, coefficient, slopes, first, count);
-            store_wide(value, output, row * width + first, count);
+        const int start = item % spans * run, first = item / spans * chunk;
+        const int end = start + run < width ? start + run : width;
+        const int last = first + chunk < rows ? first + chunk : rows;
+        for (int row = first, next; row < last; row = next) {
+            next = row + ROWS < last ? row + ROWS : last;
+            int places = 0;
+            if (statistics) {
+                const int group = flat ? row : row / shared;
+                const int same = flat ? row + 1 : (group + 1) * shared;
+                next = next < same ? next : same;
+                places = flat ? group * WIDE : group * runs * WIDE;
+            }
+            for (int x = start; x < end; x += WIDE) {
+                const int count = width - x, place = flat ? places : places + x;
+                float8 less = 0.0f, times = 1.0f, more = 0.0f, slope = 0.0f;
+                if (centre) less = LOAD8_float(centre, place);
+                if (factor) times = LOAD8_float(factor, place);
+                if (mean) less += load_wide(mean, x, count);
+                if (variance) times /= sqrt(load_wide(variance, x, count) + epsilon);
+                if (scale) times *= load_wide(scale, x, count);
+                if (offset) more = load_wide(offset, x, count);
+                if (activation == PRELU) slope = load_wide(slopes, x, count);
+                for (int i = row * width + x; i < next * width; i += width) {
+                    float8 value = (load_wide(input, i, count) - less) * times + more;
+                    if (activation != NONE)
+                        value = activate_wide(value, activation, coefficient, slope);
+                    store_wide(value, output, i, count);
+                }
+            }
         }
     }
 }

@@ -34,3 +34,20 @@ static void store_wide(float8 value, global DATA_TYPE *pointer, int index, int c
     if (count > 5) STORE(value.s5, pointer, index + 5);
     if (count > 6) STORE(value.s6, pointer, index + 6);
 }
+
+/* Instead of a short run its elements one by one: less code where much is done with them. A loop over
+   `count` elements takes steps; a counter that goes on by one lets processors look ahead. */
+#define STEPS(count) ((count) - (count) / WIDE * (WIDE - 1))
+#define IS_WIDE(step, count) ((step) < (count) / WIDE)
+#define PLACE(step, count) \
+    (IS_WIDE(step, count) ? (step) * WIDE : (step) + (count) / WIDE * (WIDE - 1))
+
+static float8 load_some(global const DATA_TYPE *pointer, int index, int wide) {
+    if (wide) return LOAD8(pointer, index);
+    return LOAD(pointer, index);
+}
+
+static void store_some(float8 value, global DATA_TYPE *pointer, int index, int wide) {
+    if (wide) STORE8(value, pointer, index);
+    else STORE(value.s0, pointer, index);
+}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators.checks import check_type
+from mace_cache.operators.copying import shares
 from mace_cache.operators.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -86,17 +87,9 @@ def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
         raise ShapeError(operation, f"{_MOST_AXES} axes to broadcast at most", f"{a} and {b}")
     output = runtime.empty(shape)
     number = _OPERATIONS.index(operation)
-    if left.size == right.size == output.size:
-        operands = [operand if isinstance(operand, Tensor) else None for operand in (a, b)]
-        runtime.launch(
-            ("arithmetic", "combine"),
-            -(-output.size // WIDE),
-            (*operands, output),
-            (output.size, number),
-            [float(operand) for operand in (a, b) if not isinstance(operand, Tensor)] or [0.0],
-        )
-    else:
-        _launch_broadcast(runtime, (left, right, output), number, axes)
+    operands = [operand if isinstance(operand, Tensor) else None for operand in (a, b)]
+    numbers = [float(operand) for operand in (a, b) if not isinstance(operand, Tensor)]
+    _launch(runtime, (*operands, output), number, axes, *numbers)
     return output
 
 
@@ -160,27 +153,30 @@ def floor_divide(runtime: Runtime, a: Operand, b: Operand) -> Tensor:
     return combine(runtime, "floor_divide", a, b)
 
 
-def _launch_broadcast(
+def _launch(
     runtime: Runtime,
-    tensors: tuple[Tensor, Tensor, Tensor],
+    tensors: tuple[Tensor | None, ...],
     number: int,
     axes: tuple[tuple[int, int, int], ...],
+    scalar: float = 0.0,
 ) -> None:
-    along, *outer = axes
+    (length, *steps), *outer = axes
+    steps = [0 if operand is None else step for operand, step in zip(tensors, steps, strict=False)]
     between = [*outer[:-1], *[(1, 0, 0)] * _MOST_AXES][: _MOST_AXES - 2]
     _, *outermost = outer[-1] if outer else (1, 0, 0)
-    lengths = [length for length, _, _ in outer]
+    rows = math.prod(length for length, _, _ in outer)
+    run, chunk, work_items = shares(runtime, rows, length, run=WIDE)
     runtime.launch(
-        ("arithmetic", "broadcast"),
-        math.prod(lengths) * -(-along[0] // SPAN),
+        ("arithmetic", "combine"),
+        work_items,
         tensors,
         (
-            number,
-            len(outer),
-            *along,
+            *(run, chunk, rows, number, len(outer)),
+            *(length, *steps),
             *(value for axis in between for value in axis),
             *outermost,
         ),
+        (scalar,),
     )
 
 

@@ -30,7 +30,7 @@ __all__ = [
 OUTER_AXES = 7
 """How many axes kernels have beside the last one, as in layout.cl."""
 
-_CPU_RUN = 1024  # elements that one work-item copies: its start costs as much as some tens
+_CPU_RUN = 1024  # elements that one work-item makes: its start costs as much as some tens
 _CPU_ALIGNED = 16  # what runs are multiples of
 _RUN = 4  # neighbouring work-items share a memory transaction
 _TURN_AXES = 4  # as in layout.cl

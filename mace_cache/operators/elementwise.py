@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mace_cache.errors import ShapeError
 from mace_cache.operators.arithmetic import WIDE, combine
 from mace_cache.operators.checks import activation_arguments, check_type
+from mace_cache.operators.copying import shares
 from mace_cache.operators.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -98,15 +99,17 @@ def _launch(
     left, right = tensors
     if activation == "prelu" and not left.shape:
         raise ShapeError(operator, "tensors of one axis or more for prelu", left)
-    channels = left.shape[-1] if activation == "prelu" else left.size
-    slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
+    length = left.shape[-1] if activation == "prelu" else left.size
+    slopes, number, coefficient = activation_arguments(operator, activation, alpha, length)
     check_type(operator, runtime, left, right, slopes)
     output = runtime.empty(left.shape)
+    rows = left.size // length
+    run, chunk, work_items = shares(runtime, rows, length, run=WIDE)
     runtime.launch(
         ("elementwise", "add_activate"),
-        left.size // channels * -(-channels // WIDE),
+        work_items,
         (left, right, slopes, output),
-        (channels, number),
+        (run, chunk, rows, length, number),
         (coefficient,),
     )
     return output

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import SPAN
+from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
+from mace_cache.operators.copying import shares
 from mace_cache.operators.scaling import normalise_channels
 from mace_cache.operators.statistics import group_axes, reduce_statistics
 
@@ -213,11 +214,13 @@ def _apply(
     output = runtime.empty(x.shape)
     flat = layout.inner == 1
     width = layout.length if flat else layout.inner
+    rows = x.size // width
+    run, chunk, work_items = shares(runtime, rows, width, run=WIDE)
     runtime.launch(
         ("normalisation", "normalise"),
-        x.size // width * -(-width // SPAN),
+        work_items,
         (x, *statistics, *given, None, output),
-        (width, layout.length, flat, 0),
+        (run, chunk, rows, width, layout.length, flat, 0),
         (0.0, 0.0),
     )
     return output

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arithmetic import SPAN
+from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import activation_arguments, check_type
+from mace_cache.operators.copying import shares
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
@@ -115,11 +116,13 @@ def normalise_channels(
     slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
     check_type(operator, runtime, x, *given, slopes)
     output = runtime.empty(x.shape)
+    rows = x.size // channels
+    run, chunk, work_items = shares(runtime, rows, channels, run=WIDE)
     runtime.launch(
         ("normalisation", "normalise"),
-        x.size // channels * -(-channels // SPAN),
+        work_items,
         (x, *statistics, *given, slopes, output),
-        (channels, shared, 0, number),
+        (run, chunk, rows, channels, shared, 0, number),
         (coefficient, epsilon),
     )
     return output

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mace_cache.errors import ShapeError
 from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
+from mace_cache.operators.copying import shares
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
@@ -64,11 +65,12 @@ def transform(
         raise ShapeError("transform", f"a function of {', '.join(_FUNCTIONS)}", repr(function))
     check_type(function, runtime, x)
     output = runtime.empty(x.shape)
+    run, _, work_items = shares(runtime, 1, x.size, run=WIDE)
     runtime.launch(
         ("arithmetic", "transform"),
-        -(-x.size // WIDE),
+        work_items,
         (x, output),
-        (x.size, _FUNCTIONS.index(function)),
+        (run, x.size, _FUNCTIONS.index(function)),
         (low, high),
     )
     return output

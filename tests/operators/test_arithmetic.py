@@ -171,6 +171,21 @@ def test_functions_at_their_limits(bench: Bench, function: str) -> None:
     bench.assert_close(made, expected.astype(np.float64))
 
 
+def test_exp_and_log_are_exact_everywhere(runtime: Runtime) -> None:
+    """Both err by parts in ten millions, from the smallest numbers to the largest ones."""
+    x = np.linspace(-87, 88.7, 50001, dtype=np.float32)
+    result = runtime.to_host(operators.exp(runtime, runtime.to_device(x)))
+    np.testing.assert_allclose(result, np.exp(x.astype(np.float64)), rtol=5e-7)
+    near_one = 1 + np.geomspace(1e-6, 0.4, 1000)
+    x = np.concatenate([np.geomspace(1e-44, 3e38, 50000), near_one, 1 / near_one])
+    x = x.astype(np.float32)
+    result = runtime.to_host(operators.log(runtime, runtime.to_device(x)))
+    np.testing.assert_allclose(result, np.log(x.astype(np.float64)), rtol=5e-7)
+    tiny = runtime.to_device(np.array([-95, -103, -104, 89], np.float32))
+    result = runtime.to_host(operators.exp(runtime, tiny))
+    np.testing.assert_allclose(result, np.exp(np.array([-95, -103, -np.inf, np.inf])), atol=2e-45)
+
+
 def test_clip_is_numpys(bench: Bench) -> None:
     """Either bound may be left out, the upper one wins, and NaN stays."""
     x = np.array([-np.inf, -7.0, -0.5, 0.0, 3.0, 8.0, np.inf, np.nan])

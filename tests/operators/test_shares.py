@@ -30,6 +30,19 @@ _OPERATORS: dict[str, Callable[[Runtime, Tensor], Tensor]] = {
     "pad": lambda rt, x: operators.pad(rt, x, [(0, 1), (2, 3), (5, 1), (0, 0)]),
     "reflect": lambda rt, x: operators.pad(rt, x, [(0, 1), (2, 3), (5, 1), (0, 0)], mode="reflect"),
     "cast": lambda rt, x: operators.cast(rt, x, np.int32),
+    "add": lambda rt, x: operators.add(rt, x, x, activation="tanh"),
+    "prelu": lambda rt, x: operators.activate(
+        rt, x, "prelu", rt.to_device(np.linspace(-1, 1, 18, dtype=np.float32))
+    ),
+    "multiply": lambda rt, x: operators.multiply(rt, x, 3.0),
+    "broadcast": lambda rt, x: operators.subtract(
+        rt, x, rt.to_device(np.arange(76, dtype=np.float32).reshape(2, 1, 38, 1))
+    ),
+    "square": operators.square,
+    "bias": lambda rt, x: operators.bias_add(
+        rt, x, rt.to_device(np.arange(18, dtype=np.float32)), activation="elu"
+    ),
+    "normalise": lambda rt, x: operators.mean_variance_norm(rt, x, [1, 2]),
     "nearest": lambda rt, x: operators.resize(rt, x, (5, 60), method="nearest"),
     "bicubic": lambda rt, x: operators.resize(rt, x, (5, 60), method="bicubic"),
 }
