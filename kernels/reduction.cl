@@ -4,6 +4,7 @@
    neighbours: along inner, or, if inner is 1 (flat), one result a run, from runs along the length. */
 
 #include "common.h"
+#include "functions.h"
 #include "processor.h"
 #include "wide.h"
 
