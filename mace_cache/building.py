@@ -158,9 +158,9 @@ class Builder:
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
 
     def _is_elsewhere_now(self, wanted: WantedProgram, flight: Flight) -> bool:
-        # What is stored late in any case is waited for by nobody: to compile it takes less time.
-        early = self._keeper.can_harvest_early(wanted)
-        return early and flight.claim(wanted, self.patience(wanted))
+        # What is stored late is waited for by nobody: to compile it takes less time.
+        late = self._keeper.harvests_late(wanted)
+        return not late and flight.claim(wanted, self.patience(wanted))
 
     def _build(
         self, request: BuildRequest, missing: Missing, from_source: FromSource | None

@@ -170,10 +170,6 @@ class Tiers:
             return False
         return self._try("claim", lambda: self._storage.claim(key, patience), False)
 
-    def has_claimed(self, key: str) -> bool:
-        """Whether other machines wait for a program; as `KVStorage.has_claimed`."""
-        return self._try("claim", lambda: self._storage.has_claimed(key), False)
-
     def release(self, key: str) -> None:
         """What was claimed is stored, or isn't built here."""
         self._try("release", lambda: self._storage.release(key), None)

@@ -87,15 +87,10 @@ class Unwritten:
             None if statistics_directory is None else MissedFile(statistics_directory)
         )
 
-    def harvest_now(self, built: ResidentProgram, *, incomplete: bool = False) -> None:
-        """Fetch a program's binaries at once; write them in a thread shortly, or else now.
-
-        Args:
-            built: the program.
-            incomplete: whether its launches will add to them, to be stored in a quiet moment.
-        """
+    def harvest_now(self, built: ResidentProgram) -> None:
+        """Fetch a program's binaries at once; write them in a thread shortly, or else now."""
         if self._is_mine():
-            self._pending.fetch(built, incomplete=incomplete)
+            self._pending.fetch(built)
             if may_be_ended():
                 self._write_fetched()
             else:

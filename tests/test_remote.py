@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import Origin, ProgramCache, opencl
+from mace_cache import Origin, ProgramCache
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
 from mace_cache.config import Settings
@@ -264,51 +264,13 @@ def test_one_machine_builds_for_all(tmp_path: Path, url: str) -> None:
     )
 
 
-def test_what_machines_wait_for_is_stored_at_once_and_completed_later(
-    context: cl.Context, tmp_path: Path, url: str
-) -> None:
-    """PoCL, by default: others fetch a program before its launches are in, and then with them."""
-    source = make_source("completed", "#define FACTOR 11\n")  # PoCL has nothing of it yet
-    options = {"harvest": "auto"}
-    with ProgramCache(storage_path=tmp_path / "1", remote=url) as first:
-        assert scale(first.build(context, source)) == 11
-        assert Machine(tmp_path / "2", url, **options).build(context, source) == (Origin.REMOTE, 11)
-        (name,) = RedisStorageFactory(url).names()
-        storage = RedisStorageFactory(url).create_storage(name)
-        (key,) = storage.keys()
-        early = storage.find(key)
-    complete = storage.find(key)
-    assert early is not None
-    assert complete is not None
-    assert len(complete.binary) > len(early.binary)
-    assert decode_entry(entries(tmp_path / "1")[0].read_bytes()) == complete
-    assert Machine(tmp_path / "3", url, **options).build(context, source) == (Origin.REMOTE, 11)
-
-
-def test_what_can_not_be_completed_stays_as_it_is(
-    context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    """Whatever the driver answers to the second build, what was stored first does."""
-    options = {"harvest": "auto"}
-
-    def fail(*_arguments: object) -> None:
-        raise cl.RuntimeError("out of everything")
-
-    monkeypatch.setattr(opencl, "build_again", fail)
-    assert Machine(tmp_path / "1", url, **options).build(context)[0] is Origin.SOURCE
-    assert Machine(tmp_path / "2", url, **options).build(context) == (Origin.REMOTE, 2)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-@pytest.mark.parametrize("reason", ["deferred", "PoCL keeps nothing", "no leases"])
+@pytest.mark.parametrize("reason", ["deferred", "PoCL", "no leases"])
 def test_what_is_stored_late_is_not_waited_for(
-    context: cl.Context, tmp_path: Path, url: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    context: cl.Context, tmp_path: Path, url: str, reason: str
 ) -> None:
-    """Where it can't be completed, or isn't to be stored before: each machine builds until then."""
+    """Each machine builds until one has stored it."""
     options: dict[str, Any] = {"harvest": "deferred" if reason == "deferred" else "auto"}
-    if reason == "PoCL keeps nothing":
-        monkeypatch.setenv("POCL_KERNEL_CACHE", "0")
-    elif reason == "no leases":
+    if reason == "no leases":
         url = f"file://{tmp_path}/shared"
     first = Machine(tmp_path / "1", url, **options)
     with ProgramCache(storage_path=first.directory, **first.options) as cache:

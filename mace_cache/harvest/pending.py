@@ -13,7 +13,7 @@ import pyopencl as cl
 
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
-from mace_cache.harvest.finalise import Harvested, can_be_finalised, complete, finalise
+from mace_cache.harvest.finalise import Harvested, can_be_finalised, finalise
 from mace_cache.program import CompiledProgram
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ class PendingHarvest:
         self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
-        self._incomplete: list[Harvested] = []
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, built: ResidentProgram) -> None:
@@ -94,14 +93,10 @@ class PendingHarvest:
         with self._lock:
             self._waiting[identity] = built
 
-    def fetch(self, built: ResidentProgram, *, incomplete: bool = False) -> None:
+    def fetch(self, built: ResidentProgram) -> None:
         """Take a program's binaries at once, and keep them until `write`.
 
         What the application has made another program of meanwhile is passed over.
-
-        Args:
-            built: the program.
-            incomplete: whether `flush` is to store them again, with what launches have added.
         """
         if not built.is_unchanged():
             return
@@ -109,7 +104,7 @@ class PendingHarvest:
         if not built.is_unchanged():
             return
         with self._lock:
-            self._unwritten += [one._replace(incomplete=incomplete) for one in fetched]
+            self._unwritten += fetched
 
     def finalise_later(self, harvested: Harvested) -> None:
         """Keep a stored program until `flush`, to be finalised."""
@@ -120,26 +115,24 @@ class PendingHarvest:
         """Write what was fetched, where nobody else has written it in the meantime.
 
         Returns:
-            Whether some of it waits for `flush`, to be finalised or completed.
+            Whether some of it waits for `flush`, to be finalised.
         """
         while (harvested := self._take(self._unwritten.pop)) is not None:
             with self._keeping(harvested, self._unwritten.append):
                 if harvested.tiers.needs(harvested.stored.key):
                     harvested.tiers.insert(harvested.stored)
-                    if harvested.incomplete:
-                        self._incomplete.append(harvested)
-                    elif can_be_finalised(harvested):
+                    if can_be_finalised(harvested):
                         self.finalise_later(harvested)
-        return bool(self._unfinalised or self._incomplete)
+        return bool(self._unfinalised)
 
     def flush(self, until: float = math.inf) -> bool:
-        """Fetch, write, complete and finalise all that is kept.
+        """Fetch, write and finalise all that is kept.
 
         Args:
             until: when nothing more is begun, in seconds of `time.monotonic`.
 
         Returns:
-            Whether nothing is left but what is stored already, and might be completed.
+            Whether nothing is left.
         """
         self.write()
         while time.monotonic() < until:
@@ -156,12 +149,6 @@ class PendingHarvest:
                     elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
                         self.fetch(built)
                     self.write()
-        while time.monotonic() < until:
-            incomplete = self._take(self._incomplete.pop)
-            if incomplete is None:
-                break
-            with self._keeping(incomplete, self._incomplete.append):
-                complete(incomplete)
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
                 several, self._unfinalised = self._unfinalised, []

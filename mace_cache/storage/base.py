@@ -111,10 +111,6 @@ class KVStorage(ABC):
         """
         return False
 
-    def has_claimed(self, key: str) -> bool:  # noqa: ARG002 (as above)
-        """Whether others wait for a program that was claimed here."""
-        return False
-
     def release(self, key: str) -> None:  # noqa: B027 (for those that can claim)
         """Let others go on: the program was inserted, or isn't built here."""
 

@@ -131,10 +131,6 @@ class TieredStorage(KVStorage):
             self._renewal.keep(self.remote, key, partial(self._renew, remote))
         return turn is Turn.FETCH
 
-    def has_claimed(self, key: str) -> bool:
-        """Whether this machine has the lease; see `KVStorage.has_claimed`."""
-        return key in self._claimed
-
     def release(self, key: str) -> None:
         """Let other machines go on when what was built here has gone up; as `KVStorage.release`."""
         if key in self._claimed:
