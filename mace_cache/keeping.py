@@ -154,17 +154,27 @@ class Keeper:
             program: what `keep_built` was given.
             action: what to run; it must not raise.
         """
-        resident = record_of(program).resident
-        if resident is None:
+        if record_of(program).resident is None:
             action()
-            return
-        if self.harvests_late(resident.wanted):
-            action()  # it is stored much later; where the driver keeps what it builds, they have it
         else:
             self._unwritten.when_written(action)
 
-    def harvests_late(self, wanted: WantedProgram) -> bool:
-        """Whether a program that is built now is stored much later."""
+    def harvests_later(self, program: cl.Program) -> bool:
+        """Whether a program that was built here is stored much later."""
+        resident = record_of(program).resident
+        return resident is not None and self._is_late(resident.wanted)
+
+    def shares(self, wanted: WantedProgram, *, built_here: bool) -> bool:
+        """Whether a program is built for other machines too, or waited for where one builds it.
+
+        Args:
+            wanted: the program.
+            built_here: whether another process of this machine has just built it: where it is
+                stored late, the driver's own cache has it.
+        """
+        return self._policy != "deferred" and not (built_here and self._is_late(wanted))
+
+    def _is_late(self, wanted: WantedProgram) -> bool:
         return harvests_late(self._policy, [tiers.fingerprint.family for tiers in wanted.tiers])
 
     def _keep_built(
@@ -183,7 +193,7 @@ class Keeper:
         resident = self._keep_in_memory(program, wanted, (), seconds)
         prepare_locks()
         unwritten = self._unwritten
-        late = self.harvests_late(wanted)
+        late = self._is_late(wanted)
         store = unwritten.harvest_later if late else unwritten.harvest_now
         store(resident)
         return resident

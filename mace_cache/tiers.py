@@ -164,11 +164,12 @@ class Tiers:
         if program is not None and self._usable(program):
             yield Found(program, Origin.REMOTE, self._storage.remote, own=False)
 
-    def claim(self, key: str, patience: float) -> bool:
+    def claim(self, key: str, patience: float, when_awaited: Callable[[], None]) -> bool:
         """Claim to build a program for all who share the remote; as `KVStorage.claim`."""
         if self._recache:
             return False
-        return self._try("claim", lambda: self._storage.claim(key, patience), False)
+        claim = partial(self._storage.claim, key, patience, when_awaited)
+        return self._try("claim", claim, False)
 
     def release(self, key: str) -> None:
         """What was claimed is stored, or isn't built here."""

@@ -72,6 +72,11 @@ def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> l
     return harvested
 
 
+def _release(wanted: WantedProgram) -> None:
+    for tiers in wanted.tiers:
+        tiers.release(wanted.source.key)
+
+
 class PendingHarvest:
     """Built programs whose binaries are to be taken, written and finalised.
 
@@ -84,6 +89,7 @@ class PendingHarvest:
         self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
+        self._awaited: set[str] = set()
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, built: ResidentProgram) -> None:
@@ -139,22 +145,53 @@ class PendingHarvest:
             item = self._take(self._waiting.popitem)
             if item is None:
                 break
-            with self._keeping(item, self._put_back):
-                built = item[1]
-                wanted = built.wanted
-                # Fetching takes seconds on some drivers: not for what another process has written.
-                with self._locks.held(wanted, "-harvest", until):
-                    if time.monotonic() >= until:  # another one has it all the time
-                        self._put_back(item)
-                    elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                        self.fetch(built)
-                    self.write()
+            self._harvest(item, until)
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
                 several, self._unfinalised = self._unfinalised, []
             with self._keeping(several, self._unfinalised.extend):
                 finalise(several)
         return not self._waiting and not self._unfinalised
+
+    def harvest_awaited(self) -> None:
+        """Fetch and write what `want_soon` was told of."""
+        while (item := self._take(self._pop_awaited)) is not None:
+            self._harvest(item, math.inf)
+
+    def want_soon(self, key: str) -> bool:
+        """Hear that other machines wait for a program: whether it waits here for its harvest."""
+        with self._lock:
+            is_here = any(identity[0] == key for identity in self._waiting)
+            if is_here:
+                self._awaited.add(key)
+        return is_here
+
+    def give_up(self) -> None:
+        """Let other machines build what isn't harvested in time."""
+        with self._lock:
+            waiting = list(self._waiting.values())
+        for built in waiting:
+            _release(built.wanted)
+
+    def _harvest(self, item: tuple[tuple[str, ...], ResidentProgram], until: float) -> None:
+        built = item[1]
+        wanted = built.wanted
+        # Fetching takes seconds on some drivers: not for what another process has written.
+        with self._keeping(item, self._put_back), self._locks.held(wanted, "-harvest", until):
+            if time.monotonic() >= until:  # another one has it all the time
+                self._put_back(item)
+                return
+            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                self.fetch(built)
+            self.write()
+        _release(wanted)
+
+    def _pop_awaited(self) -> tuple[tuple[str, ...], ResidentProgram]:
+        for identity in self._waiting:
+            if identity[0] in self._awaited:
+                return identity, self._waiting.pop(identity)
+        self._awaited.clear()
+        raise KeyError
 
     def _take(self, take: Callable[[], Item]) -> Item | None:
         with self._lock, suppress(IndexError, KeyError):

@@ -53,6 +53,8 @@ class FailingOpen:
         self._all_aside = 0.0
         self._spent = 0.0
         self._spent_since = 0.0
+        self._vain = 0.0
+        self._vain_since = 0.0
 
     def asks(self, what: str) -> bool:
         """Whether the remote would be asked for that now; a forked child can't use the sockets."""
@@ -125,6 +127,20 @@ class FailingOpen:
             reason: why, for the warning.
         """
         self._aside[what] = self._set_aside(what, TimeoutError(reason))
+
+    def wait_in_vain(self, seconds: float, patience: float) -> None:
+        """Count a wait for another machine that has built nothing; together they end leases.
+
+        Args:
+            seconds: how long it took.
+            patience: how much of that within a minute is enough, in seconds.
+        """
+        now = time.monotonic()
+        if now - self._vain_since > ASIDE:
+            self._vain, self._vain_since = 0.0, now
+        self._vain += seconds
+        if self._vain >= patience and self.asks("lease"):
+            self.set_aside("lease", f"waited {self._vain:.1f} s for other machines")
 
     def spend(self, seconds: float) -> None:
         """Count time that brought nothing: when it is the timeout within a minute, it is enough.

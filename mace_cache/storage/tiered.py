@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from mace_cache.errors import MaceCacheError
 from mace_cache.storage._failing_open import access_to
-from mace_cache.storage._renewal import Renewal
+from mace_cache.storage._renewal import Claim, Renewal
 from mace_cache.storage._uploads import Uploads
 from mace_cache.storage.base import KVStorage, KVStorageFactory, check_key, check_program
 from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mace_cache._directories import Place
     from mace_cache.program import CompiledProgram
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05  # seconds between two looks at what another machine builds
 _LONGEST_PAUSE = 1.0
-_RENEWALS = 3  # within the time of a lease
+_RENEWALS = 3  # within the time of a lease, at least
+_LONGEST_RENEWAL = 0.5  # seconds: others wait until it is known that they do
 
 
 class TieredStorage(KVStorage):
@@ -68,6 +69,7 @@ class TieredStorage(KVStorage):
         self._remote_is_loaded = False
         self._fetched: set[tuple[str, float, int]] = set()
         self._claimed: set[str] = set()
+        self._waited_for: set[str] = set()
         self._missed: set[str] = set()
         self.writable = local.writable
         self.remote = str(remote)
@@ -99,20 +101,28 @@ class TieredStorage(KVStorage):
             return None
         began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
+        if key in self._waited_for:
+            self._waited_for.discard(key)
+            if program is None:
+                self._access.set_aside("lease", "waited for a program that isn't there")
         if program is None:
             self._access.spend(time.monotonic() - began)
         else:
             self._fetched.add(_identity(program))
         return program
 
-    def claim(self, key: str, patience: float) -> bool:
+    def claim(
+        self, key: str, patience: float, when_awaited: Callable[[], None] = lambda: None
+    ) -> bool:
         """Wait for another machine that builds a program; see `KVStorage.claim`."""
         remote, settings = self._remote, self._settings
         if not (isinstance(remote, RemoteStorage) and remote.leases):
             return False
         if not (settings.reads and settings.writes):
             return False
-        until = time.monotonic() + patience
+        began = time.monotonic()
+        until = began + patience
+        waited = False
         pause = _FIRST_PAUSE
         while True:
             asked = time.monotonic()
@@ -124,11 +134,15 @@ class TieredStorage(KVStorage):
                 break
             time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        if turn is Turn.WAIT and patience > 0:
-            self._access.set_aside("lease", f"waited {patience:g} s for another machine")
+            waited = True
+        if waited and turn is not Turn.FETCH:
+            self._access.wait_in_vain(time.monotonic() - began, patience)
+        elif waited:
+            self._waited_for.add(key)
         if turn is Turn.BUILD:
             self._claimed.add(key)
-            self._renewal.keep(self.remote, key, partial(self._renew, remote))
+            claim = Claim(partial(self._renew, remote), when_awaited)
+            self._renewal.keep(self.remote, key, claim)
         return turn is Turn.FETCH
 
     def release(self, key: str) -> None:
@@ -199,8 +213,8 @@ class TieredStorage(KVStorage):
 
         self._access.ask("write", write, None)
 
-    def _renew(self, remote: RemoteStorage, keys: list[str]) -> list[str]:
-        return self._access.ask("renewal", partial(remote.renew, keys), [])
+    def _renew(self, remote: RemoteStorage, keys: list[str]) -> dict[str, bool]:
+        return self._access.ask("renewal", partial(remote.renew, keys), {})
 
     def _release(self, key: str) -> None:
         self._renewal.drop(self.remote, key)
@@ -231,7 +245,7 @@ class TieredStorageFactory(KVStorageFactory):
         self._access = access_to(remote, settings)
         prepare = remote.prepare if isinstance(remote, RemoteStorageFactory) else _nothing
         self._uploads = Uploads(prepare)
-        self._renewal = Renewal(settings.lease / _RENEWALS)
+        self._renewal = Renewal(min(settings.lease / _RENEWALS, _LONGEST_RENEWAL))
         self.state_directory = local.state_directory
         weakref.finalize(self, self._uploads.stop).atexit = False
 

@@ -154,7 +154,7 @@ def _start(directory: Path, remote: str, programs: int) -> None:
     context = open_context()
     queue = cl.CommandQueue(context)
     seconds = []
-    with ProgramCache(storage_path=directory / "cache", remote=remote, harvest="eager") as cache:
+    with ProgramCache(storage_path=directory / "cache", remote=remote) as cache:
         for number in range(programs):
             begun = time.monotonic()
             source = make_source(f"fleet {number}", f"#define FACTOR {number + 2}\n")
