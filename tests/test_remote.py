@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import Origin, ProgramCache
+from mace_cache import Origin, ProgramCache, opencl
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
 from mace_cache.config import Settings
 from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
+from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import remote_settings, remotes
@@ -264,7 +266,72 @@ def test_one_machine_builds_for_all(tmp_path: Path, url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("reason", ["deferred", "PoCL", "no leases"])
+def leases(valkey: Valkey, tmp_path: Path) -> int:
+    """How many leases the test's machines have."""
+    return len(list(valkey.client().scan_iter(f"{tmp_path}*:lease")))
+
+
+def test_who_is_waited_for_harvests_soon(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """PoCL, by default: a program is stored when others ask for it, and not again later."""
+    options: dict[str, Any] = {"harvest": "auto", "harvest_after": 1e6}
+    first, second = (Machine(tmp_path / name, url, **options) for name in "12")
+    with ProgramCache(storage_path=first.directory, **first.options) as cache:
+        sources = [make_source(f"awaited {n}", f"#define FACTOR {11 + n}\n") for n in range(2)]
+        assert [scale(cache.build(context, source)) for source in sources] == [11, 12]
+        assert entries(first.directory) == []
+        assert leases(valkey, tmp_path) == 2
+        assert second.build(context, sources[0]) == (Origin.REMOTE, 11)
+        (entry,) = entries(first.directory)
+        stored = entry.read_bytes()
+    assert entry.read_bytes() == stored
+    assert len(entries(first.directory)) == 2
+    assert leases(valkey, tmp_path) == 0
+    assert second.build(context, sources[1]) == (Origin.REMOTE, 12)
+
+
+def test_who_has_nothing_to_give_lets_the_others_build(
+    context: cl.Context,
+    tmp_path: Path,
+    url: str,
+    *,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The driver doesn't hand its binary out, and nobody waits until patience is over."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "1e6")
+    options: dict[str, Any] = {"harvest": "auto", "harvest_after": 1e6}
+    first, second = (Machine(tmp_path / name, url, **options) for name in "12")
+
+    def fail(*_arguments: object) -> None:
+        raise cl.RuntimeError("no binary")
+
+    monkeypatch.setattr(opencl, "fetch_binaries", fail)
+    with ProgramCache(storage_path=first.directory, **first.options) as cache:
+        cache.build(context, SOURCE)
+        assert second.build(context) == (Origin.SOURCE, 2)
+    assert leases(valkey, tmp_path) == 0
+    assert "lease failed" not in caplog.text
+
+
+def test_what_is_not_harvested_in_time_is_left_to_others(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that goes, in a process that stays, holds no lease any more."""
+    monkeypatch.setattr(PendingHarvest, "flush", lambda *_: False)
+    cache = ProgramCache(storage_path=tmp_path / "1", remote=url, exit_timeout=0.0)
+    cache.build(context, SOURCE)
+    assert leases(valkey, tmp_path) == 1
+    factory = cache.factory
+    del cache
+    gc.collect()
+    assert factory.wait(30)
+    assert leases(valkey, tmp_path) == 0
+
+
+@pytest.mark.parametrize("reason", ["deferred", "no leases"])
 def test_what_is_stored_late_is_not_waited_for(
     context: cl.Context, tmp_path: Path, url: str, reason: str
 ) -> None:
