@@ -121,24 +121,11 @@ class TieredStorage(KVStorage):
         if not (settings.reads and settings.writes):
             return False
         began = time.monotonic()
-        until = began + patience
-        waited = False
-        pause = _FIRST_PAUSE
-        while True:
-            asked = time.monotonic()
-            turn = self._access.ask("lease", partial(remote.turn, key), None)
-            if turn is not Turn.FETCH:
-                self._access.spend(time.monotonic() - asked)
-            rest = until - time.monotonic()
-            if turn is not Turn.WAIT or rest <= 0:
-                break
-            time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            waited = True
-        if waited and turn is not Turn.FETCH:
-            self._access.wait_in_vain(time.monotonic() - began, patience)
-        elif waited:
+        turn, waited = self._wait_for_turn(partial(remote.turn, key), began + patience)
+        if waited and turn is Turn.FETCH:
             self._waited_for.add(key)
+        elif waited:
+            self._access.wait_in_vain(time.monotonic() - began, patience)
         if turn is Turn.BUILD:
             self._claimed.add(key)
             claim = Claim(partial(self._renew, remote), when_awaited)
@@ -183,6 +170,20 @@ class TieredStorage(KVStorage):
     def keys(self) -> Iterator[str]:
         """Give the keys of the local programs."""
         return self._local.keys()
+
+    def _wait_for_turn(self, ask: Callable[[], Turn], until: float) -> tuple[Turn | None, bool]:
+        """Ask until it is this machine's turn, or until then; and whether that took a wait."""
+        pause, waited = _FIRST_PAUSE, False
+        while True:
+            asked = time.monotonic()
+            turn = self._access.ask("lease", ask, None)
+            if turn is not Turn.FETCH:
+                self._access.spend(time.monotonic() - asked)
+            rest = until - time.monotonic()
+            if turn is not Turn.WAIT or rest <= 0:
+                return turn, waited
+            time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
+            pause, waited = min(2 * pause, _LONGEST_PAUSE), True
 
     def _find_remote(self, key: str) -> CompiledProgram | None:
         if not self._remote_is_loaded:

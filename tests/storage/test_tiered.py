@@ -262,9 +262,13 @@ def test_the_threads_go_with_the_factory() -> None:
     scene.settle()
     thread = scene.storage._uploads._thread
     assert thread is not None
+    uploads = scene.storage._uploads
     del scene
     thread.join(30)
     assert not thread.is_alive()
+    late: list[int] = []
+    uploads.submit(partial(late.append, 1))  # by a harvest that took longer than the cache lived
+    assert late == [1]
 
 
 @pytest.fixture
