@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import Origin, ProgramCache, opencl
+from mace_cache import Origin, ProgramCache, explain, opencl
+from mace_cache._program_locks import ProgramLocks
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
 from mace_cache.config import Settings
@@ -289,6 +292,31 @@ def test_who_is_waited_for_harvests_soon(
     assert len(entries(first.directory)) == 2
     assert leases(valkey, tmp_path) == 0
     assert second.build(context, sources[1]) == (Origin.REMOTE, 12)
+
+
+def test_what_this_machine_has_just_built_is_not_waited_for(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PoCL's own cache has it for processes that start together: the second one asks no server."""
+    take, build, waits = ProgramLocks.take, opencl.build_from_source, threading.Event()
+
+    def taken(locks: ProgramLocks, wanted: Any, seconds: float, purpose: str = "") -> Any:
+        if seconds and not purpose:
+            waits.set()
+        return take(locks, wanted, seconds, purpose)
+
+    def built(*arguments: Any, **options: Any) -> tuple[cl.Program, float]:
+        assert waits.wait(30)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(ProgramLocks, "take", taken)
+    monkeypatch.setattr(opencl, "build_from_source", built)
+    options: dict[str, Any] = {"storage_path": tmp_path / "1", "remote": url, "harvest_after": 1e6}
+    with ProgramCache(**options) as first, ProgramCache(**options) as second:
+        with ThreadPoolExecutor(2) as pool:
+            programs = pool.map(lambda cache: cache.build(context, SOURCE), (first, second))
+        assert [explain(program).origin for program in programs] == [Origin.SOURCE] * 2
+        assert leases(valkey, tmp_path) == 1
 
 
 def test_who_has_nothing_to_give_lets_the_others_build(
