@@ -160,6 +160,27 @@ def test_a_warm_start_does_not_even_import_the_client(tmp_path: Path) -> None:
         assert run_child(BUILD, "warm", **dead) == "storage 2 False\n"
 
 
+def test_a_warm_start_asks_nobody_for_tuned_sizes(context: cl.Context, tmp_path: Path) -> None:
+    """They lie beside their program; who fetches the program fetches them."""
+    remote = FaultyStorage()
+    machines = [Machine(tmp_path / str(number), FakeFactory(remote)) for number in range(2)]
+    sizes = {("scale", "4096"): 128}
+    with ProgramCache(storage_path=tmp_path / "0", **machines[0].options) as cache:
+        cache.keep_tuned_sizes(cache.build(context, SOURCE), sizes)
+    for machine, found in ((machines[1], sizes), (machines[1], sizes), (machines[0], sizes)):
+        asked = len(remote.calls)
+        with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+            program = cache.build(context, SOURCE)
+            assert cache.tuned_sizes(program) == found
+            warm = cache.explain(program).origin is Origin.STORAGE
+        assert (len(remote.calls) == asked) is warm
+    machines[1].build(context, make_source("untuned"))
+    asked = len(remote.calls)
+    with ProgramCache(storage_path=tmp_path / "1", **machines[1].options) as cache:
+        assert cache.tuned_sizes(cache.build(context, make_source("untuned"))) == {}
+    assert len(remote.calls) == asked
+
+
 def test_a_rejected_program_is_replaced_there(
     context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
