@@ -16,7 +16,7 @@ import pytest
 from mace_cache import Origin, ProgramCache, opencl
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
-from mace_cache.config import Settings
+from mace_cache.config import Settings, read_settings
 from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
@@ -24,6 +24,7 @@ from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import remote_settings, remotes
 from mace_cache.storage._failing_open import FailingOpen
+from mace_cache.storage.factory import ConfigKVStorageFactory
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import RemoteStorageFactory
@@ -133,6 +134,40 @@ def test_without_a_local_storage(context: cl.Context, url: str, cache_directory:
         with ProgramCache(url=url, harvest="eager") as cache:
             assert cache.explain(cache.build(context, SOURCE)).origin is origin
     assert not cache_directory.exists()
+
+
+@pytest.mark.parametrize("make", [RedisStorageFactory, ConfigKVStorageFactory])
+@pytest.mark.parametrize("serve", [silent, byte_by_byte(b"$1000000\r\n" + b"x" * 100, 0.1)])
+def test_a_factory_of_a_remote_fails_open(
+    context: cl.Context, make: Any, serve: Callable[[socket.socket], None]
+) -> None:
+    """In the place of a local one it is what its URL would be: asked once, then left alone."""
+    with counted(serve) as (port, times):
+        factory = make(f"redis://127.0.0.1:{port}?timeout=0.3&allow_unsigned=1")
+        with ProgramCache(storage_factory=factory, harvest="eager") as cache:
+            for number in range(3):
+                assert scale(cache.build(context, make_source(f"by itself {number}"))) == 2
+        assert len(times) == 1
+    with pytest.raises(ConfigurationError, match="there is a remote"):
+        ProgramCache(storage_factory=factory, remote="redis://host", allow_unsigned=True)
+
+
+def test_a_factory_as_a_remote_is_used_as_it_says(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """By its policy, its keys and its timeouts; and nothing is written by who only reads."""
+    makers = (RedisStorageFactory, ConfigKVStorageFactory)
+    for number, make in enumerate(makers):
+        for options, remote in (({}, url + "&policy=read-only"), ({"read_only": True}, url)):
+            machine = Machine(tmp_path / f"{number}{len(options)}", make(remote), **options)
+            assert machine.build(context)[0] is Origin.SOURCE
+            with pytest.raises(ConfigurationError, match="a policy that reads"):
+                ProgramCache(remote=make(url + "&policy=write-only"), read_only=True)
+    assert valkey.client().keys(f"{tmp_path}*") == []
+    settings = read_settings(**{name: signed[name] for name in ("trusted_keys", "signing_key")})
+    strict = ConfigKVStorageFactory(url.replace("allow_unsigned=1", ""), settings)
+    assert Machine(tmp_path / "a", strict, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "b", strict, **signed).build(context)[0] is Origin.REMOTE
 
 
 def test_it_is_asked_only_for_what_no_nearer_tier_has(context: cl.Context, tmp_path: Path) -> None:

@@ -249,9 +249,12 @@ class TieredStorageFactory(KVStorageFactory):
 
     def create_storage(self, name: str) -> TieredStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        remote = self._remote.create_storage(name)
+        if isinstance(remote, RemoteStorage):
+            remote.writable = remote.writable and self._settings.writes
         return TieredStorage(
             self._local.create_storage(name),
-            self._remote.create_storage(name),
+            remote,
             access=self._access,
             uploads=self._uploads,
             renewal=self._renewal,
