@@ -271,6 +271,19 @@ def test_garbage_that_is_well_formed_heals(
     assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
 
 
+def test_who_only_writes_mends_what_is_bad_there(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """It hasn't looked: what it builds goes in the place of whatever is there."""
+    Machine(tmp_path / "1", url).build(context)
+    client = valkey.client()
+    (entry,) = client.scan_iter(f"{tmp_path}*")
+    client.set(entry, b"garbage")
+    writer = Machine(tmp_path / "2", url + "&policy=write-only")
+    assert writer.build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
+
+
 @pytest.mark.parametrize("options", [{"read_only": True}, {"remote_policy": "read-only"}])
 def test_who_only_reads_writes_nothing(
     context: cl.Context, tmp_path: Path, valkey: Valkey, url: str, options: dict[str, Any]

@@ -92,11 +92,11 @@ class TieredStorage(KVStorage):
     def fetch(self, key: str) -> CompiledProgram | None:
         """Give the remote's program of that key; see `KVStorage.fetch`."""
         check_key(key)
-        self._missed.add(key)
         if self._settings.writes:
             self._uploads.start()  # what isn't there is likely to be built
-        if not self._settings.reads:
+        if not self._settings.reads:  # so what is built replaces whatever is there
             return None
+        self._missed.add(key)
         began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
         if program is None:
