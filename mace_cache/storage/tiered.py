@@ -99,9 +99,11 @@ class TieredStorage(KVStorage):
         self._missed.add(key)
         began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
+        taken = time.monotonic() - began
         if program is None:
-            self._access.spend(time.monotonic() - began)
+            self._access.spend(taken)
         else:
+            self._access.spend(max(0.0, taken - program.build_seconds))
             self._fetched.add(_identity(program))
         return program
 
