@@ -91,6 +91,7 @@ class RecordedStorage(KVStorage):
     def __init__(self, made: KVStorage, name: str, directory: str) -> None:
         self._made = made
         self.writable = made.writable
+        self.remote = made.remote
         self._name = name
         self._path = os.path.join(directory, _NOTES, os.urandom(16).hex())
         self._given: dict[str, int | None] = {}
@@ -126,6 +127,22 @@ class RecordedStorage(KVStorage):
     def prove(self, program: CompiledProgram) -> bool:
         """Keep note that a program was loaded; see `KVStorage.prove`."""
         return self._made.prove(program)
+
+    def fetch(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key from further away; see `KVStorage.fetch`."""
+        return self._made.fetch(key)
+
+    def claim(self, key: str, patience: float) -> bool:
+        """Claim to build a program, or wait for who builds it; see `KVStorage.claim`."""
+        return self._made.claim(key, patience)
+
+    def has_claimed(self, key: str) -> bool:
+        """Whether others wait for a program; see `KVStorage.has_claimed`."""
+        return self._made.has_claimed(key)
+
+    def release(self, key: str) -> None:
+        """Let others go on; see `KVStorage.release`."""
+        self._made.release(key)
 
     def clear(self) -> None:
         """Remove every program; see `KVStorage.clear`."""
@@ -175,3 +192,7 @@ class RecordedStorageFactory(KVStorageFactory):
     def names(self) -> list[str]:
         """Give the names of the storages that have been written to, sorted."""
         return self._made.names()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what is written in the background; see `KVStorageFactory.wait`."""
+        return self._made.wait(seconds)
