@@ -738,6 +738,23 @@ def test_what_is_shown_of_a_url() -> None:
     assert remote_settings.redacted(message) == "GET https://host/x failed (http://h/y)"
 
 
+def test_what_a_server_says_is_only_text(context: cl.Context, tmp_path: Path, caplog: Any) -> None:
+    """A terminal obeys none of it, and there is an end of it."""
+    said = b"-ERR \x1b]0;obey\x07\x1b[2J" + b"on and on " * 1000 + b"\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            connection.sendall(said)
+
+    with listening(serve) as port:
+        remote = f"redis://127.0.0.1:{port}?timeout=30&max_retries=1"
+        assert Machine(tmp_path / "1", remote).build(context)[0] is Origin.SOURCE
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warnings
+    assert all(warning.isprintable() and len(warning) < 1000 for warning in warnings)
+    assert any(r"\x1b]0;obey\x07" in warning for warning in warnings)
+
+
 def test_who_only_reads_does_not_only_write(
     context: cl.Context, valkey: Valkey, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

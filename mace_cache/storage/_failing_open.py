@@ -159,7 +159,7 @@ class FailingOpen:
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come at once)
                 if time.monotonic() + wait > until:
                     raise
-                logger.debug("%s: %s; trying again", self._place, error)
+                logger.debug("%s: %s; trying again", self._place, redacted(str(error)))
                 time.sleep(wait)
                 pause *= 2
         return action()

@@ -23,6 +23,7 @@ __all__ = [
     "verified",
 ]
 
+_LONGEST_MESSAGE = 500  # characters
 _POLICIES = ("read-write", "read-only", "write-only")
 
 
@@ -141,9 +142,13 @@ def shown(url: str) -> str:
 
 
 def redacted(message: str) -> str:
-    """Give the first line of a message with its URLs as they may be shown."""
+    """Give the first line of a message with its URLs as they may be shown.
+
+    A server may have written it: what a terminal could obey is escaped, and it has an end.
+    """
     line = message.strip().partition("\n")[0].rstrip()
-    return re.sub(r"\w[\w+.-]*://\S+", lambda url: shown(url[0]), line)
+    line = re.sub(r"\w[\w+.-]*://\S+", lambda url: shown(url[0]), line)[:_LONGEST_MESSAGE]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def check_signing(url: str, settings: RemoteSettings) -> None:
