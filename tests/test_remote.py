@@ -117,6 +117,14 @@ def test_what_one_builds_the_others_fetch(context: cl.Context, tmp_path: Path, u
     assert entries(first.directory)[0].name == entries(second.directory)[0].name
 
 
+def test_a_scheme_in_capitals(context: cl.Context, tmp_path: Path, url: str) -> None:
+    """It is the same scheme, to the client too."""
+    for number, capitals in enumerate((url.replace("redis", "REDIS"), f"FILE://{tmp_path}/x")):
+        machines = [Machine(tmp_path / f"{number}{n}", capitals) for n in "12"]
+        assert machines[0].build(context)[0] is Origin.SOURCE
+        assert machines[1].build(context)[0] is Origin.REMOTE
+
+
 def test_objects_do_as_well(context: cl.Context, tmp_path: Path, s3: str) -> None:
     """On S3, and in a directory that a URL of a remote names."""
     for number, url in enumerate(

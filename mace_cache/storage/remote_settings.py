@@ -104,6 +104,8 @@ def split_url(url: str, settings: RemoteSettings) -> tuple[str, RemoteSettings]:
     if "://" not in url:
         raise ConfigurationError("remote", shown(url), "a URL with ://, as redis://host")
     place, _, query = url.partition("?")
+    scheme, colon, place = place.partition(":")
+    place = scheme.lower() + colon + place  # as every client wants it
     left = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in ("connect_timeout", "timeout", "ttl", "lease"):
