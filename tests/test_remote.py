@@ -20,7 +20,7 @@ from mace_cache import Origin, ProgramCache, explain, opencl
 from mace_cache._program_locks import ProgramLocks
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
-from mace_cache.config import Settings
+from mace_cache.config import Settings, read_settings
 from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
@@ -29,6 +29,7 @@ from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import remote_settings, remotes
 from mace_cache.storage._failing_open import FailingOpen
+from mace_cache.storage.factory import ConfigKVStorageFactory
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import RemoteStorageFactory
@@ -121,6 +122,14 @@ def test_what_one_builds_the_others_fetch(context: cl.Context, tmp_path: Path, u
     assert entries(first.directory)[0].name == entries(second.directory)[0].name
 
 
+def test_a_scheme_in_capitals(context: cl.Context, tmp_path: Path, url: str) -> None:
+    """It is the same scheme, to the client too."""
+    for number, capitals in enumerate((url.replace("redis", "REDIS"), f"FILE://{tmp_path}/x")):
+        machines = [Machine(tmp_path / f"{number}{n}", capitals) for n in "12"]
+        assert machines[0].build(context)[0] is Origin.SOURCE
+        assert machines[1].build(context)[0] is Origin.REMOTE
+
+
 def test_objects_do_as_well(context: cl.Context, tmp_path: Path, s3: str) -> None:
     """On S3, and in a directory that a URL of a remote names."""
     for number, url in enumerate(
@@ -138,6 +147,40 @@ def test_without_a_local_storage(context: cl.Context, url: str, cache_directory:
         with ProgramCache(url=url, harvest="eager") as cache:
             assert cache.explain(cache.build(context, SOURCE)).origin is origin
     assert not cache_directory.exists()
+
+
+@pytest.mark.parametrize("make", [RedisStorageFactory, ConfigKVStorageFactory])
+@pytest.mark.parametrize("serve", [silent, byte_by_byte(b"$1000000\r\n" + b"x" * 100, 0.1)])
+def test_a_factory_of_a_remote_fails_open(
+    context: cl.Context, make: Any, serve: Callable[[socket.socket], None]
+) -> None:
+    """In the place of a local one it is what its URL would be: asked once, then left alone."""
+    with counted(serve) as (port, times):
+        factory = make(f"redis://127.0.0.1:{port}?timeout=0.3&allow_unsigned=1")
+        with ProgramCache(storage_factory=factory, harvest="eager") as cache:
+            for number in range(3):
+                assert scale(cache.build(context, make_source(f"by itself {number}"))) == 2
+        assert len(times) == 1
+    with pytest.raises(ConfigurationError, match="there is a remote"):
+        ProgramCache(storage_factory=factory, remote="redis://host", allow_unsigned=True)
+
+
+def test_a_factory_as_a_remote_is_used_as_it_says(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """By its policy, its keys and its timeouts; and nothing is written by who only reads."""
+    makers = (RedisStorageFactory, ConfigKVStorageFactory)
+    for number, make in enumerate(makers):
+        for options, remote in (({}, url + "&policy=read-only"), ({"read_only": True}, url)):
+            machine = Machine(tmp_path / f"{number}{len(options)}", make(remote), **options)
+            assert machine.build(context)[0] is Origin.SOURCE
+            with pytest.raises(ConfigurationError, match="a policy that reads"):
+                ProgramCache(remote=make(url + "&policy=write-only"), read_only=True)
+    assert valkey.client().keys(f"{tmp_path}*") == []
+    settings = read_settings(**{name: signed[name] for name in ("trusted_keys", "signing_key")})
+    strict = ConfigKVStorageFactory(url.replace("allow_unsigned=1", ""), settings)
+    assert Machine(tmp_path / "a", strict, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "b", strict, **signed).build(context)[0] is Origin.REMOTE
 
 
 def test_it_is_asked_only_for_what_no_nearer_tier_has(context: cl.Context, tmp_path: Path) -> None:
@@ -163,6 +206,27 @@ def test_a_warm_start_does_not_even_import_the_client(tmp_path: Path) -> None:
         dead["MACE_CACHE_DIR"] = str(tmp_path / "cache")
         assert run_child(BUILD, "warm", **dead) == "source 2 True\n"
         assert run_child(BUILD, "warm", **dead) == "storage 2 False\n"
+
+
+def test_a_warm_start_asks_nobody_for_tuned_sizes(context: cl.Context, tmp_path: Path) -> None:
+    """They lie beside their program; who fetches the program fetches them."""
+    remote = FaultyStorage()
+    machines = [Machine(tmp_path / str(number), FakeFactory(remote)) for number in range(2)]
+    sizes = {("scale", "4096"): 128}
+    with ProgramCache(storage_path=tmp_path / "0", **machines[0].options) as cache:
+        cache.keep_tuned_sizes(cache.build(context, SOURCE), sizes)
+    for machine, found in ((machines[1], sizes), (machines[1], sizes), (machines[0], sizes)):
+        asked = len(remote.calls)
+        with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+            program = cache.build(context, SOURCE)
+            assert cache.tuned_sizes(program) == found
+            warm = cache.explain(program).origin is Origin.STORAGE
+        assert (len(remote.calls) == asked) is warm
+    machines[1].build(context, make_source("untuned"))
+    asked = len(remote.calls)
+    with ProgramCache(storage_path=tmp_path / "1", **machines[1].options) as cache:
+        assert cache.tuned_sizes(cache.build(context, make_source("untuned"))) == {}
+    assert len(remote.calls) == asked
 
 
 def test_a_rejected_program_is_replaced_there(
@@ -217,6 +281,19 @@ def test_garbage_that_is_well_formed_heals(
     assert program is not None
     storage.insert(key, program.__class__(**{**vars(program), "binary": GARBAGE}))
     assert Machine(tmp_path / "2", url).build(context) == (Origin.SOURCE, 2)
+    assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
+
+
+def test_who_only_writes_mends_what_is_bad_there(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """It hasn't looked: what it builds goes in the place of whatever is there."""
+    Machine(tmp_path / "1", url).build(context)
+    client = valkey.client()
+    (entry,) = client.scan_iter(f"{tmp_path}*")
+    client.set(entry, b"garbage")
+    writer = Machine(tmp_path / "2", url + "&policy=write-only")
+    assert writer.build(context)[0] is Origin.SOURCE
     assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
 
 
@@ -724,6 +801,23 @@ def test_what_is_shown_of_a_url() -> None:
     assert remote_settings.shown("nonsense") == "nonsense"
     message = "GET https://u:p@host/x?sig=secret failed (http://h/y)\nmore"
     assert remote_settings.redacted(message) == "GET https://host/x failed (http://h/y)"
+
+
+def test_what_a_server_says_is_only_text(context: cl.Context, tmp_path: Path, caplog: Any) -> None:
+    """A terminal obeys none of it, and there is an end of it."""
+    said = b"-ERR \x1b]0;obey\x07\x1b[2J" + b"on and on " * 1000 + b"\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            connection.sendall(said)
+
+    with listening(serve) as port:
+        remote = f"redis://127.0.0.1:{port}?timeout=30&max_retries=1"
+        assert Machine(tmp_path / "1", remote).build(context)[0] is Origin.SOURCE
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warnings
+    assert all(warning.isprintable() and len(warning) < 1000 for warning in warnings)
+    assert any(r"\x1b]0;obey\x07" in warning for warning in warnings)
 
 
 def test_who_only_reads_does_not_only_write(

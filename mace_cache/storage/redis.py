@@ -105,7 +105,7 @@ class RedisStorage(RemoteStorage):
             if size == 0:
                 return None
             if not isinstance(size, int):
-                raise OSError("the server gave something else than a number")
+                raise OSError("the server answered with something else than a number")
             check_size(size, f"{self}/{key}")
             if self.writable and self._ttl is not None:
                 return _as_bytes(client.getex(entry, px=self._ttl))
@@ -132,7 +132,7 @@ class RedisStorage(RemoteStorage):
         """Give the keys that are here now. The server looks through all that it holds."""
         with self._factory.connected() as client:
             names = list(client.scan_iter(match=_literally(self._prefix) + "{*}", count=_MANY))
-        for name in {bytes(name).decode() for name in names}:
+        for name in _texts(names):
             key = re.fullmatch(_KEY, name.removeprefix(self._prefix))
             if key is not None:
                 yield key[1]
@@ -143,7 +143,7 @@ class RedisStorage(RemoteStorage):
         with self._factory.connected() as client:
             refused = self._refused.get(key, "")
             answer = self._run(client, _TURN, key, token, self._lease, _WAITS, refused)
-        turn = Turn(bytes(answer).decode())
+        turn = _turn(answer)
         if turn is not Turn.BUILD:
             self._tokens.pop(key, None)
         return turn
@@ -248,7 +248,7 @@ class RedisStorageFactory(RemoteStorageFactory):
         prefix = f"{self.prefix}:{_VERSION}:"
         with self.connected() as client:
             found = list(client.scan_iter(match=_literally(prefix) + "*}", count=_MANY))
-        names = {bytes(name).decode().removeprefix(prefix).rpartition(":")[0] for name in found}
+        names = {name.removeprefix(prefix).rpartition(":")[0] for name in _texts(found)}
         return sorted(names - {""})
 
     def prepare(self) -> None:
@@ -312,7 +312,21 @@ def _check_installed(url: str) -> None:
 
 
 def _as_bytes(answer: Any) -> bytes | None:
-    return None if answer is None else bytes(answer)
+    # Not what bytes() would make of it: of a number so many zeros.
+    if answer is None or isinstance(answer, bytes):
+        return answer
+    raise OSError("the server answered with something else than bytes")
+
+
+def _turn(answer: Any) -> Turn:
+    try:
+        return Turn((_as_bytes(answer) or b"").decode())
+    except ValueError:
+        raise OSError("the server answered with something else than whose turn it is") from None
+
+
+def _texts(answers: list[Any]) -> set[str]:
+    return {(_as_bytes(answer) or b"").decode(errors="replace") for answer in answers}
 
 
 def _literally(text: str) -> str:

@@ -94,20 +94,22 @@ class TieredStorage(KVStorage):
     def fetch(self, key: str) -> CompiledProgram | None:
         """Give the remote's program of that key; see `KVStorage.fetch`."""
         check_key(key)
-        self._missed.add(key)
         if self._settings.writes:
             self._uploads.start()  # what isn't there is likely to be built
-        if not self._settings.reads:
+        if not self._settings.reads:  # so what is built replaces whatever is there
             return None
+        self._missed.add(key)
         began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
+        taken = time.monotonic() - began
         if key in self._waited_for:
             self._waited_for.discard(key)
             if program is None:
                 self._access.set_aside("lease", "waited for a program that isn't there")
         if program is None:
-            self._access.spend(time.monotonic() - began)
+            self._access.spend(taken)
         else:
+            self._access.spend(max(0.0, taken - program.build_seconds))
             self._fetched.add(_identity(program))
         return program
 
@@ -260,9 +262,12 @@ class TieredStorageFactory(KVStorageFactory):
 
     def create_storage(self, name: str) -> TieredStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        remote = self._remote.create_storage(name)
+        if isinstance(remote, RemoteStorage):
+            remote.writable = remote.writable and self._settings.writes
         return TieredStorage(
             self._local.create_storage(name),
-            self._remote.create_storage(name),
+            remote,
             access=self._access,
             uploads=self._uploads,
             renewal=self._renewal,

@@ -30,7 +30,7 @@ from tests.storage.conformance import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mace_cache.program import CompiledProgram
@@ -418,6 +418,33 @@ def test_a_server_that_gives_no_number() -> None:
         storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
         with pytest.raises(OSError, match="than a number"):
             storage.get(make_key())
+
+
+ANSWERS_OF_NUMBERS: dict[str, Callable[[RedisStorage], object]] = {
+    "whose turn it is": lambda storage: storage.turn(make_key()),
+    "a program": lambda storage: storage.get(make_key()),
+    "the keys": lambda storage: list(storage.keys()),
+    "the names": lambda storage: storage._factory.names(),
+}
+
+
+@pytest.mark.parametrize("asked_for", ANSWERS_OF_NUMBERS)
+def test_a_server_that_gives_a_number_in_the_place_of_text(asked_for: str) -> None:
+    """It isn't taken for a length: two billion would be as many bytes."""
+    answers = {b"STRLEN": b":10\r\n", b"EVALSHA": b":1000\r\n", b"GETEX": b":1000\r\n"}
+    answers[b"HELLO"] = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+    answers[b"SCAN"] = b"*2\r\n$1\r\n0\r\n*1\r\n:1000\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            for request in asked.split(b"*")[1:]:
+                given = [answers[name] for name in answers if b"\r\n" + name in request]
+                connection.sendall(given[0] if given else b"+OK\r\n")
+
+    with listening(serve) as port:
+        storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
+        with pytest.raises(OSError, match="something else than bytes"):
+            ANSWERS_OF_NUMBERS[asked_for](storage)
 
 
 def test_a_server_that_sends_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
