@@ -354,21 +354,25 @@ def leases(valkey: Valkey, tmp_path: Path) -> int:
 def test_who_is_waited_for_harvests_soon(
     context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
 ) -> None:
-    """PoCL, by default: a program is stored when others ask for it, and not again later."""
+    """PoCL, by default: once others ask for one program, all that were built are stored."""
     options: dict[str, Any] = {"harvest": "auto", "harvest_after": 1e6}
     first, second = (Machine(tmp_path / name, url, **options) for name in "12")
+    sources = [make_source(f"awaited {n}", f"#define FACTOR {11 + n}\n") for n in range(3)]
     with ProgramCache(storage_path=first.directory, **first.options) as cache:
-        sources = [make_source(f"awaited {n}", f"#define FACTOR {11 + n}\n") for n in range(2)]
-        assert [scale(cache.build(context, source)) for source in sources] == [11, 12]
+        assert [scale(cache.build(context, source)) for source in sources[:2]] == [11, 12]
         assert entries(first.directory) == []
         assert leases(valkey, tmp_path) == 2
+        assert second.build(context, sources[1]) == (Origin.REMOTE, 12)
         assert second.build(context, sources[0]) == (Origin.REMOTE, 11)
-        (entry,) = entries(first.directory)
-        stored = entry.read_bytes()
-    assert entry.read_bytes() == stored
-    assert len(entries(first.directory)) == 2
+        stored = {entry: entry.read_bytes() for entry in entries(first.directory)}
+        assert len(stored) == 2
+        assert scale(cache.build(context, sources[2])) == 13
+        assert cache.factory.wait(30)
+        assert leases(valkey, tmp_path) == 1
+    assert len(entries(first.directory)) == 3
+    assert all(entry.read_bytes() == data for entry, data in stored.items())
     assert leases(valkey, tmp_path) == 0
-    assert second.build(context, sources[1]) == (Origin.REMOTE, 12)
+    assert second.build(context, sources[2]) == (Origin.REMOTE, 13)
 
 
 def test_what_this_machine_has_just_built_is_not_waited_for(

@@ -89,7 +89,7 @@ class PendingHarvest:
         self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
-        self._awaited: set[str] = set()
+        self._awaited: dict[str, None] = {}  # keys, the next one first
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, built: ResidentProgram) -> None:
@@ -159,12 +159,17 @@ class PendingHarvest:
             self._harvest(item, math.inf)
 
     def want_soon(self, key: str) -> bool:
-        """Hear that other machines wait for a program: whether it waits here for its harvest."""
+        """Hear that other machines wait for a program: whether it waits here for its harvest.
+
+        What else is built by now comes after it, since they are likely to ask for that next: each
+        by itself would take them longer to wait for than to build.
+        """
         with self._lock:
-            is_here = any(identity[0] == key for identity in self._waiting)
-            if is_here:
-                self._awaited.add(key)
-        return is_here
+            built = dict.fromkeys(identity[0] for identity in self._waiting)
+            if key not in built:
+                return False
+            self._awaited = {key: None} | self._awaited | built
+        return True
 
     def give_up(self) -> None:
         """Let other machines build what isn't harvested in time."""
@@ -187,10 +192,11 @@ class PendingHarvest:
         _release(wanted)
 
     def _pop_awaited(self) -> tuple[tuple[str, ...], ResidentProgram]:
-        for identity in self._waiting:
-            if identity[0] in self._awaited:
-                return identity, self._waiting.pop(identity)
-        self._awaited.clear()
+        for key in list(self._awaited):
+            for identity in self._waiting:
+                if identity[0] == key:
+                    return identity, self._waiting.pop(identity)
+            del self._awaited[key]
         raise KeyError
 
     def _take(self, take: Callable[[], Item]) -> Item | None:
