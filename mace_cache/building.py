@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mace_cache import opencl
@@ -146,7 +147,10 @@ class Builder:
             flight.land()
             raise
         flight.leave()
-        self._keeper.when_found_by_others(program, flight.land)
+        if self._keeper.harvests_later(program):  # which ends its leases, too
+            flight.unlock()
+        else:
+            self._keeper.when_found_by_others(program, flight.land)
         return program
 
     def patience(self, wanted: WantedProgram) -> float:
@@ -158,9 +162,10 @@ class Builder:
         return in_memory or all(tiers.has(wanted.source.key) for tiers in wanted.tiers)
 
     def _is_elsewhere_now(self, wanted: WantedProgram, flight: Flight) -> bool:
-        # What is stored late in any case is waited for by nobody: to compile it takes less time.
-        early = self._keeper.can_harvest_early(wanted)
-        return early and flight.claim(wanted, self.patience(wanted))
+        if not self._keeper.shares(wanted, built_here=flight.waited):
+            return False
+        when_awaited = partial(self._unwritten.harvest_soon, wanted.source.key)
+        return flight.claim(wanted, self.patience(wanted), when_awaited)
 
     def _build(
         self, request: BuildRequest, missing: Missing, from_source: FromSource | None

@@ -27,26 +27,32 @@ class Flight:
         waited: whether somebody else has had it meanwhile, so that the program may be there now.
     """
 
-    def __init__(self, leave: Callable[[], None], unlock: Callable[[], None], waited: bool) -> None:
+    def __init__(
+        self, leave: Callable[[], None], unlock: Callable[[], None], waited: bool, began: float
+    ) -> None:
         self._leave = leave
         self._unlock = unlock
         self._claimed: list[Callable[[], None]] = []
+        self._began = began
         self.waited = waited
 
-    def claim(self, wanted: WantedProgram, patience: float) -> bool:
+    def claim(
+        self, wanted: WantedProgram, patience: float, when_awaited: Callable[[], None]
+    ) -> bool:
         """Make it the flight of all machines that share a remote, or wait for the one that builds.
 
         Args:
             wanted: the program.
-            patience: how long to wait, in seconds.
+            patience: how long to wait, in seconds, since this flight was asked for.
+            when_awaited: as for `KVStorage.claim`.
 
         Returns:
             Whether the program may be there now.
         """
-        key = wanted.source.key
+        key, until = wanted.source.key, self._began + patience
         for tiers in sorted(wanted.tiers, key=lambda tiers: tiers.fingerprint.digest):
             self._claimed.append(partial(tiers.release, key))
-            if tiers.claim(key, patience):
+            if tiers.claim(key, max(until - time.monotonic(), 0.0), when_awaited):
                 return True
         return False
 
@@ -54,10 +60,14 @@ class Flight:
         """Let the threads of this process go on: the program is in memory."""
         self._leave()
 
-    def land(self) -> None:
-        """Let other processes go on too: the program is stored, or nobody builds it here."""
+    def unlock(self) -> None:
+        """Let the other processes of this machine go on too: the driver has kept the program."""
         self._leave()
         self._unlock()
+
+    def land(self) -> None:
+        """Let all machines go on: the program is stored, or nobody builds it here."""
+        self.unlock()
         for release in self._claimed:
             release()
 
@@ -87,12 +97,13 @@ class Flights:
         Returns:
             What is to be landed in any case.
         """
+        began = time.monotonic()
         until: float | None = None
         identity = wanted.identified.identity
         mine = threading.Event()
         while (other := self._enter(identity, mine)) is not mine:
             if until is None:
-                until = time.monotonic() + self.locks.patience(wanted)
+                until = began + self.locks.patience(wanted)
             if not other.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
                 break
         waited = until is not None
@@ -101,7 +112,7 @@ class Flights:
             waited = True
             patience = self.locks.patience(wanted) if until is None else until - time.monotonic()
             unlock = self.locks.take(wanted, patience)
-        return Flight(lambda: self._exit(identity, mine), unlock or _nothing, waited)
+        return Flight(lambda: self._exit(identity, mine), unlock or _nothing, waited, began)
 
     def _enter(self, identity: Hashable, mine: threading.Event) -> threading.Event:
         if self._process != os.getpid():  # a forked child has none of the threads that build

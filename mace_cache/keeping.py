@@ -12,7 +12,7 @@ from mace_cache._variables import may_keep_values
 from mace_cache.errors import MaceCacheError, UncacheableError
 from mace_cache.explanation import Origin, Outcome
 from mace_cache.harvest.finalise import Harvested, can_be_finalised
-from mace_cache.harvest.policy import can_be_completed, harvests_late
+from mace_cache.harvest.policy import harvests_late
 from mace_cache.missed import Missed
 from mace_cache.records import explain_found, hand_out, record_of
 from mace_cache.resident import ResidentProgram, watch
@@ -154,28 +154,28 @@ class Keeper:
             program: what `keep_built` was given.
             action: what to run; it must not raise.
         """
-        resident = record_of(program).resident
-        if resident is None:
+        if record_of(program).resident is None:
             action()
-            return
-        if self.harvests_late(resident.wanted):
-            action()  # it is stored much later; where the driver keeps what it builds, they have it
         else:
             self._unwritten.when_written(action)
 
-    def can_harvest_early(self, wanted: WantedProgram) -> bool:
-        """Whether a program can be stored right after its build, if other machines wait for it."""
-        return not self._is_late(wanted) or (self._policy == "auto" and can_be_completed())
+    def harvests_later(self, program: cl.Program) -> bool:
+        """Whether a program that was built here is stored much later."""
+        resident = record_of(program).resident
+        return resident is not None and self._is_late(resident.wanted)
 
-    def harvests_late(self, wanted: WantedProgram) -> bool:
-        """Whether a program that is built now is stored much later: not if machines wait for it."""
-        return self._is_late(wanted) and not self._is_awaited(wanted)
+    def shares(self, wanted: WantedProgram, *, built_here: bool) -> bool:
+        """Whether a program is built for other machines too, or waited for where one builds it.
+
+        Args:
+            wanted: the program.
+            built_here: whether another process of this machine has just built it: where it is
+                stored late, the driver's own cache has it.
+        """
+        return self._policy != "deferred" and not (built_here and self._is_late(wanted))
 
     def _is_late(self, wanted: WantedProgram) -> bool:
         return harvests_late(self._policy, [tiers.fingerprint.family for tiers in wanted.tiers])
-
-    def _is_awaited(self, wanted: WantedProgram) -> bool:
-        return any(tiers.has_claimed(wanted.source.key) for tiers in wanted.tiers)
 
     def _keep_built(
         self, program: cl.Program, seconds: float, missing: Missing
@@ -193,10 +193,9 @@ class Keeper:
         resident = self._keep_in_memory(program, wanted, (), seconds)
         prepare_locks()
         unwritten = self._unwritten
-        if self.harvests_late(wanted):
-            unwritten.harvest_later(resident)
-        else:
-            unwritten.harvest_now(resident, incomplete=self._is_late(wanted))
+        late = self._is_late(wanted)
+        store = unwritten.harvest_later if late else unwritten.harvest_now
+        store(resident)
         return resident
 
     def _keep_in_memory(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LAUNCHING",
     "PROGRAM",
-    "build_again",
     "build_from_source",
     "build_log",
     "create_kernels",
@@ -151,28 +150,6 @@ def build_from_source(
     build = getattr(PROGRAM.build, "replaced", PROGRAM.build)
     build(program, options, devices=devices, cache_dir=cache_directory)
     return program, time.perf_counter() - started
-
-
-def build_again(
-    context: cl.Context,
-    source: str | bytes,
-    options: bytes,
-    devices: Sequence[cl.Device],
-) -> cl.Program:
-    """Build a program that has been built before; its log, which was shown then, is passed over.
-
-    Args:
-        context: the context to build it in.
-        source: OpenCL C, or SPIR-V.
-        options: as `driver_options` gives them.
-        devices: the devices to build for.
-
-    Raises:
-        pyopencl.Error: it doesn't build.
-    """
-    program = PROGRAM(make_unbuilt(context, source))
-    program._get_prg()._build(options, devices)
-    return program
 
 
 def load_from_binaries(

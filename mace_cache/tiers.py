@@ -132,14 +132,18 @@ class Tiers:
         if not self._recache:
             yield from (found for found in self._entries(key) if not found.program.tuned)
 
-    def tuned(self, key: str) -> tuple[tuple[str, str, int], ...]:
+    def tuned(self, key: str, *, fetches: bool) -> tuple[tuple[str, str, int], ...]:
         """Give the rows of the nearest record of tuned local sizes that has that key.
 
         Also where programs are built anew: their launches stay as they were tuned.
+
+        Args:
+            key: the record's.
+            fetches: whether the remote is asked as well.
         """
         if self.stepped_aside:
             return ()
-        for found in self._entries(key):
+        for found in self._entries(key, fetches=fetches):
             if found.program.tuned:
                 if not found.own and found.program.fingerprint == self.fingerprint.text:
                     self.keep_tuned(found.program)
@@ -151,7 +155,7 @@ class Tiers:
         if self.accepts and self._try("insert", lambda: self._insert(record), False):
             self._try("flush", self._storage.flush, None)
 
-    def _entries(self, key: str) -> Iterator[Found]:
+    def _entries(self, key: str, *, fetches: bool = True) -> Iterator[Found]:
         program = self._find_own(key)
         if program is not None:
             yield Found(program, Origin.STORAGE, str(self._storage), own=True)
@@ -160,19 +164,18 @@ class Tiers:
         for stream in self._precompiled:
             for program in self._find_precompiled(stream, key):
                 yield Found(program, Origin.PRECOMPILED, str(stream), own=False)
+        if not fetches:
+            return
         program = self._try("fetch", lambda: self._storage.fetch(key), None)
         if program is not None and self._usable(program):
             yield Found(program, Origin.REMOTE, self._storage.remote, own=False)
 
-    def claim(self, key: str, patience: float) -> bool:
+    def claim(self, key: str, patience: float, when_awaited: Callable[[], None]) -> bool:
         """Claim to build a program for all who share the remote; as `KVStorage.claim`."""
         if self._recache:
             return False
-        return self._try("claim", lambda: self._storage.claim(key, patience), False)
-
-    def has_claimed(self, key: str) -> bool:
-        """Whether other machines wait for a program; as `KVStorage.has_claimed`."""
-        return self._try("claim", lambda: self._storage.has_claimed(key), False)
+        claim = partial(self._storage.claim, key, patience, when_awaited)
+        return self._try("claim", claim, False)
 
     def release(self, key: str) -> None:
         """What was claimed is stored, or isn't built here."""

@@ -10,6 +10,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
+from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
 from mace_cache.records import record_of
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pyopencl as cl
+
+    from mace_cache.resident import ResidentProgram
 
 __all__ = ["TUNED_PROGRAM", "find_sizes", "keep_sizes", "tuning_key"]
 
@@ -35,14 +38,22 @@ def tuning_key(program_key: str) -> str:
 def find_sizes(program: cl.Program) -> dict[tuple[str, str], int]:
     """Give the local sizes that are kept for a program, by kernel and shape.
 
+    A remote is asked for those of a program that came from there, or was nowhere: a warm start asks
+    nobody.
+
     Args:
         program: what a cache has built.
     """
     resident = record_of(program).resident
     if resident is None:
         return {}
+    near = resident.loaded and resident.loaded[0].origin is not Origin.REMOTE
+    return _find(resident, fetches=not near)
+
+
+def _find(resident: ResidentProgram, *, fetches: bool) -> dict[tuple[str, str], int]:
     tiers, key = resident.wanted.tiers[0], resident.wanted.source.key
-    rows = tiers.tuned(tuning_key(key))
+    rows = tiers.tuned(tuning_key(key), fetches=fetches)
     tiers.take_fault()  # it is no reason for which a program is built
     return {(kernel, shape): size for kernel, shape, size in rows}
 
@@ -58,7 +69,7 @@ def keep_sizes(program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> Non
     if resident is None or not sizes:
         return
     wanted = resident.wanted
-    kept = {**find_sizes(program), **sizes}
+    kept = {**_find(resident, fetches=True), **sizes}
     rows = [(kernel, shape, size) for (kernel, shape), size in kept.items()]
     record = CompiledProgram(
         key=tuning_key(wanted.source.key),

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 _exit_began: float | None = None
 
 _WRITE_AFTER = 0.1  # seconds: of programs built one after the other, several are written at once
+_HARVEST_AWAITED_AFTER = 0.5  # seconds: what was just built is likely to be launched
 
 
 class Unwritten:
@@ -73,6 +74,8 @@ class Unwritten:
         self._pending = PendingHarvest(locks)
         self._quiet = QuietMoment(self.flush, harvest_after)
         self._soon = QuietMoment(self._write_fetched, _WRITE_AFTER)
+        self._awaited = QuietMoment(self._harvest_awaited, _HARVEST_AWAITED_AFTER)
+        self._threads = (self._soon, self._awaited, self._quiet)
         self._when_written: list[Callable[[], None]] = []
         self._flushing = threading.RLock()
         self.tiers: dict[DeviceFingerprint, Tiers] = {}
@@ -87,15 +90,10 @@ class Unwritten:
             None if statistics_directory is None else MissedFile(statistics_directory)
         )
 
-    def harvest_now(self, built: ResidentProgram, *, incomplete: bool = False) -> None:
-        """Fetch a program's binaries at once; write them in a thread shortly, or else now.
-
-        Args:
-            built: the program.
-            incomplete: whether its launches will add to them, to be stored in a quiet moment.
-        """
+    def harvest_now(self, built: ResidentProgram) -> None:
+        """Fetch a program's binaries at once; write them in a thread shortly, or else now."""
         if self._is_mine():
-            self._pending.fetch(built, incomplete=incomplete)
+            self._pending.fetch(built)
             if may_be_ended():
                 self._write_fetched()
             else:
@@ -106,6 +104,11 @@ class Unwritten:
         if self._is_mine():
             self._pending.add(built)
             self._quiet.postpone()
+
+    def harvest_soon(self, key: str) -> None:
+        """Harvest a program shortly, if it is built: other machines wait for it."""
+        if self._is_mine() and self._pending.want_soon(key):
+            self._awaited.expect()
 
     def finalise_later(self, harvested: Harvested) -> None:
         """Finalise a stored program in a quiet moment: its builder had died too early."""
@@ -164,16 +167,14 @@ class Unwritten:
             self.guard.close()
         until = _end_of_exit(seconds)
         # In one of these threads a collection has come to this, and nobody can be waited for.
-        own = self._soon.is_here() or self._quiet.is_here()
-        idle = own or (
-            self._soon.finish(until - time.monotonic())
-            and self._quiet.finish(until - time.monotonic())
-        )
+        own = any(thread.is_here() for thread in self._threads)
+        idle = own or all(thread.finish(until - time.monotonic()) for thread in self._threads)
         if idle and self._flush(until):
             return
         warn_once(
             logger, "exit", "programs were not all stored within %g s: exiting without", seconds
         )
+        self._pending.give_up()
         self._write()
         if _exit_began is not None:
             self._leave_driver_if_busy()
@@ -181,7 +182,7 @@ class Unwritten:
             atexit.register(self._leave_driver_if_busy)
 
     def _leave_driver_if_busy(self) -> None:
-        if not (self._soon.is_idle() and self._quiet.is_idle()):
+        if not all(thread.is_idle() for thread in self._threads):
             leave_driver_alone_at_exit()
 
     def flush(self) -> None:
@@ -195,8 +196,8 @@ class Unwritten:
         if not self._flushing.acquire(timeout=min(max(patience, 0), threading.TIMEOUT_MAX)):
             return False
         try:
-            self._soon.cancel()
-            self._quiet.cancel()
+            for thread in self._threads:
+                thread.cancel()
             with _running(self._when_written):
                 if self.guard is not None:
                     self.guard.settle()
@@ -223,6 +224,13 @@ class Unwritten:
                 return
         if to_be_finalised:
             self._quiet.postpone()
+
+    def _harvest_awaited(self) -> None:
+        with self._flushing:
+            try:
+                self._pending.harvest_awaited()
+            except Exception as error:  # noqa: BLE001 (as above)
+                warn_once(logger, "flush", "a program could not be harvested (%r)", error)
 
     def _write(self) -> None:
         try:

@@ -12,16 +12,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mace_cache import MemoryStorageFactory, Origin, ProgramCache, opencl
 from mace_cache.fingerprint import fingerprint
+from mace_cache.flights import Flights
 from tests.helpers import entries, make_heavy_source, make_source, read_entry, run_child, scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pyopencl as cl
 
@@ -354,3 +356,34 @@ def test_two_caches_in_a_process(context: cl.Context, monkeypatch: pytest.Monkey
         assert scale(cache.build(context, SOURCE)) == 2
     first.close()
     second.close()
+
+
+def test_there_is_one_deadline_for_all_waits() -> None:
+    """What was waited for a process of this machine isn't waited for another machine as well."""
+    patience: list[float] = []
+
+    class Locks:
+        def patience(self, _wanted: object) -> float:
+            return 10.0
+
+        def take(self, _wanted: object, seconds: float) -> Callable[[], None] | None:
+            time.sleep(0.2 if seconds else 0.0)
+            return (lambda: None) if seconds else None
+
+    class Tiers:
+        fingerprint = SimpleNamespace(digest="")
+        release = str
+
+        def claim(self, _key: str, seconds: float, _when_awaited: object) -> bool:
+            patience.append(seconds)
+            return False
+
+    wanted: Any = SimpleNamespace(
+        identified=SimpleNamespace(identity=""), source=SimpleNamespace(key=""), tiers=[Tiers()]
+    )
+    locks: Any = Locks()
+    flight = Flights(locks).join(wanted)
+    flight.claim(wanted, 10.0, lambda: None)
+    flight.claim(wanted, 0.1, lambda: None)
+    assert patience[0] <= 9.8
+    assert patience[1] == 0

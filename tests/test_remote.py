@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 import pyopencl as cl
 import pytest
 
-from mace_cache import Origin, ProgramCache, opencl
+from mace_cache import Origin, ProgramCache, explain, opencl
+from mace_cache._program_locks import ProgramLocks
 from mace_cache._report import forget_reported
 from mace_cache._signing_keys import PRIVATE, make_key
-from mace_cache.config import Settings
+from mace_cache.config import Settings, read_settings
 from mace_cache.container import decode_entry, encode
 from mace_cache.errors import ConfigurationError, UnknownSchemeError
 from mace_cache.fingerprint import fingerprint, storage_name
+from mace_cache.harvest.pending import PendingHarvest
 from mace_cache.signing import sign
 from mace_cache.statistics import StatisticsFile
 from mace_cache.storage import remote_settings, remotes
 from mace_cache.storage._failing_open import FailingOpen
+from mace_cache.storage.factory import ConfigKVStorageFactory
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import RemoteStorageFactory
@@ -116,6 +122,14 @@ def test_what_one_builds_the_others_fetch(context: cl.Context, tmp_path: Path, u
     assert entries(first.directory)[0].name == entries(second.directory)[0].name
 
 
+def test_a_scheme_in_capitals(context: cl.Context, tmp_path: Path, url: str) -> None:
+    """It is the same scheme, to the client too."""
+    for number, capitals in enumerate((url.replace("redis", "REDIS"), f"FILE://{tmp_path}/x")):
+        machines = [Machine(tmp_path / f"{number}{n}", capitals) for n in "12"]
+        assert machines[0].build(context)[0] is Origin.SOURCE
+        assert machines[1].build(context)[0] is Origin.REMOTE
+
+
 def test_objects_do_as_well(context: cl.Context, tmp_path: Path, s3: str) -> None:
     """On S3, and in a directory that a URL of a remote names."""
     for number, url in enumerate(
@@ -133,6 +147,40 @@ def test_without_a_local_storage(context: cl.Context, url: str, cache_directory:
         with ProgramCache(url=url, harvest="eager") as cache:
             assert cache.explain(cache.build(context, SOURCE)).origin is origin
     assert not cache_directory.exists()
+
+
+@pytest.mark.parametrize("make", [RedisStorageFactory, ConfigKVStorageFactory])
+@pytest.mark.parametrize("serve", [silent, byte_by_byte(b"$1000000\r\n" + b"x" * 100, 0.1)])
+def test_a_factory_of_a_remote_fails_open(
+    context: cl.Context, make: Any, serve: Callable[[socket.socket], None]
+) -> None:
+    """In the place of a local one it is what its URL would be: asked once, then left alone."""
+    with counted(serve) as (port, times):
+        factory = make(f"redis://127.0.0.1:{port}?timeout=0.3&allow_unsigned=1")
+        with ProgramCache(storage_factory=factory, harvest="eager") as cache:
+            for number in range(3):
+                assert scale(cache.build(context, make_source(f"by itself {number}"))) == 2
+        assert len(times) == 1
+    with pytest.raises(ConfigurationError, match="there is a remote"):
+        ProgramCache(storage_factory=factory, remote="redis://host", allow_unsigned=True)
+
+
+def test_a_factory_as_a_remote_is_used_as_it_says(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, signed: dict[str, Any]
+) -> None:
+    """By its policy, its keys and its timeouts; and nothing is written by who only reads."""
+    makers = (RedisStorageFactory, ConfigKVStorageFactory)
+    for number, make in enumerate(makers):
+        for options, remote in (({}, url + "&policy=read-only"), ({"read_only": True}, url)):
+            machine = Machine(tmp_path / f"{number}{len(options)}", make(remote), **options)
+            assert machine.build(context)[0] is Origin.SOURCE
+            with pytest.raises(ConfigurationError, match="a policy that reads"):
+                ProgramCache(remote=make(url + "&policy=write-only"), read_only=True)
+    assert valkey.client().keys(f"{tmp_path}*") == []
+    settings = read_settings(**{name: signed[name] for name in ("trusted_keys", "signing_key")})
+    strict = ConfigKVStorageFactory(url.replace("allow_unsigned=1", ""), settings)
+    assert Machine(tmp_path / "a", strict, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "b", strict, **signed).build(context)[0] is Origin.REMOTE
 
 
 def test_it_is_asked_only_for_what_no_nearer_tier_has(context: cl.Context, tmp_path: Path) -> None:
@@ -158,6 +206,27 @@ def test_a_warm_start_does_not_even_import_the_client(tmp_path: Path) -> None:
         dead["MACE_CACHE_DIR"] = str(tmp_path / "cache")
         assert run_child(BUILD, "warm", **dead) == "source 2 True\n"
         assert run_child(BUILD, "warm", **dead) == "storage 2 False\n"
+
+
+def test_a_warm_start_asks_nobody_for_tuned_sizes(context: cl.Context, tmp_path: Path) -> None:
+    """They lie beside their program; who fetches the program fetches them."""
+    remote = FaultyStorage()
+    machines = [Machine(tmp_path / str(number), FakeFactory(remote)) for number in range(2)]
+    sizes = {("scale", "4096"): 128}
+    with ProgramCache(storage_path=tmp_path / "0", **machines[0].options) as cache:
+        cache.keep_tuned_sizes(cache.build(context, SOURCE), sizes)
+    for machine, found in ((machines[1], sizes), (machines[1], sizes), (machines[0], sizes)):
+        asked = len(remote.calls)
+        with ProgramCache(storage_path=machine.directory, **machine.options) as cache:
+            program = cache.build(context, SOURCE)
+            assert cache.tuned_sizes(program) == found
+            warm = cache.explain(program).origin is Origin.STORAGE
+        assert (len(remote.calls) == asked) is warm
+    machines[1].build(context, make_source("untuned"))
+    asked = len(remote.calls)
+    with ProgramCache(storage_path=tmp_path / "1", **machines[1].options) as cache:
+        assert cache.tuned_sizes(cache.build(context, make_source("untuned"))) == {}
+    assert len(remote.calls) == asked
 
 
 def test_a_rejected_program_is_replaced_there(
@@ -215,6 +284,19 @@ def test_garbage_that_is_well_formed_heals(
     assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
 
 
+def test_who_only_writes_mends_what_is_bad_there(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
+) -> None:
+    """It hasn't looked: what it builds goes in the place of whatever is there."""
+    Machine(tmp_path / "1", url).build(context)
+    client = valkey.client()
+    (entry,) = client.scan_iter(f"{tmp_path}*")
+    client.set(entry, b"garbage")
+    writer = Machine(tmp_path / "2", url + "&policy=write-only")
+    assert writer.build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "3", url).build(context) == (Origin.REMOTE, 2)
+
+
 @pytest.mark.parametrize("options", [{"read_only": True}, {"remote_policy": "read-only"}])
 def test_who_only_reads_writes_nothing(
     context: cl.Context, tmp_path: Path, valkey: Valkey, url: str, options: dict[str, Any]
@@ -264,51 +346,107 @@ def test_one_machine_builds_for_all(tmp_path: Path, url: str) -> None:
     )
 
 
-def test_what_machines_wait_for_is_stored_at_once_and_completed_later(
-    context: cl.Context, tmp_path: Path, url: str
-) -> None:
-    """PoCL, by default: others fetch a program before its launches are in, and then with them."""
-    source = make_source("completed", "#define FACTOR 11\n")  # PoCL has nothing of it yet
-    options = {"harvest": "auto"}
-    with ProgramCache(storage_path=tmp_path / "1", remote=url) as first:
-        assert scale(first.build(context, source)) == 11
-        assert Machine(tmp_path / "2", url, **options).build(context, source) == (Origin.REMOTE, 11)
-        (name,) = RedisStorageFactory(url).names()
-        storage = RedisStorageFactory(url).create_storage(name)
-        (key,) = storage.keys()
-        early = storage.find(key)
-    complete = storage.find(key)
-    assert early is not None
-    assert complete is not None
-    assert len(complete.binary) > len(early.binary)
-    assert decode_entry(entries(tmp_path / "1")[0].read_bytes()) == complete
-    assert Machine(tmp_path / "3", url, **options).build(context, source) == (Origin.REMOTE, 11)
+def leases(valkey: Valkey, tmp_path: Path) -> int:
+    """How many leases the test's machines have."""
+    return len(list(valkey.client().scan_iter(f"{tmp_path}*:lease")))
 
 
-def test_what_can_not_be_completed_stays_as_it_is(
-    context: cl.Context, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+def test_who_is_waited_for_harvests_soon(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey
 ) -> None:
-    """Whatever the driver answers to the second build, what was stored first does."""
-    options = {"harvest": "auto"}
+    """PoCL, by default: once others ask for one program, all that were built are stored."""
+    options: dict[str, Any] = {"harvest": "auto", "harvest_after": 1e6}
+    first, second = (Machine(tmp_path / name, url, **options) for name in "12")
+    sources = [make_source(f"awaited {n}", f"#define FACTOR {11 + n}\n") for n in range(3)]
+    with ProgramCache(storage_path=first.directory, **first.options) as cache:
+        assert [scale(cache.build(context, source)) for source in sources[:2]] == [11, 12]
+        assert entries(first.directory) == []
+        assert leases(valkey, tmp_path) == 2
+        assert second.build(context, sources[1]) == (Origin.REMOTE, 12)
+        assert second.build(context, sources[0]) == (Origin.REMOTE, 11)
+        stored = {entry: entry.read_bytes() for entry in entries(first.directory)}
+        assert len(stored) == 2
+        assert scale(cache.build(context, sources[2])) == 13
+        assert cache.factory.wait(30)
+        assert leases(valkey, tmp_path) == 1
+    assert len(entries(first.directory)) == 3
+    assert all(entry.read_bytes() == data for entry, data in stored.items())
+    assert leases(valkey, tmp_path) == 0
+    assert second.build(context, sources[2]) == (Origin.REMOTE, 13)
+
+
+def test_what_this_machine_has_just_built_is_not_waited_for(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PoCL's own cache has it for processes that start together: the second one asks no server."""
+    take, build, waits = ProgramLocks.take, opencl.build_from_source, threading.Event()
+
+    def taken(locks: ProgramLocks, wanted: Any, seconds: float, purpose: str = "") -> Any:
+        if seconds and not purpose:
+            waits.set()
+        return take(locks, wanted, seconds, purpose)
+
+    def built(*arguments: Any, **options: Any) -> tuple[cl.Program, float]:
+        assert waits.wait(30)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(ProgramLocks, "take", taken)
+    monkeypatch.setattr(opencl, "build_from_source", built)
+    options: dict[str, Any] = {"storage_path": tmp_path / "1", "remote": url, "harvest_after": 1e6}
+    with ProgramCache(**options) as first, ProgramCache(**options) as second:
+        with ThreadPoolExecutor(2) as pool:
+            programs = pool.map(lambda cache: cache.build(context, SOURCE), (first, second))
+        assert [explain(program).origin for program in programs] == [Origin.SOURCE] * 2
+        assert leases(valkey, tmp_path) == 1
+
+
+def test_who_has_nothing_to_give_lets_the_others_build(
+    context: cl.Context,
+    tmp_path: Path,
+    url: str,
+    *,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The driver doesn't hand its binary out, and nobody waits until patience is over."""
+    monkeypatch.setenv("MACE_CACHE_LOCK_TIMEOUT", "1e6")
+    options: dict[str, Any] = {"harvest": "auto", "harvest_after": 1e6}
+    first, second = (Machine(tmp_path / name, url, **options) for name in "12")
 
     def fail(*_arguments: object) -> None:
-        raise cl.RuntimeError("out of everything")
+        raise cl.RuntimeError("no binary")
 
-    monkeypatch.setattr(opencl, "build_again", fail)
-    assert Machine(tmp_path / "1", url, **options).build(context)[0] is Origin.SOURCE
-    assert Machine(tmp_path / "2", url, **options).build(context) == (Origin.REMOTE, 2)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    monkeypatch.setattr(opencl, "fetch_binaries", fail)
+    with ProgramCache(storage_path=first.directory, **first.options) as cache:
+        cache.build(context, SOURCE)
+        assert second.build(context) == (Origin.SOURCE, 2)
+    assert leases(valkey, tmp_path) == 0
+    assert "lease failed" not in caplog.text
 
 
-@pytest.mark.parametrize("reason", ["deferred", "PoCL keeps nothing", "no leases"])
-def test_what_is_stored_late_is_not_waited_for(
-    context: cl.Context, tmp_path: Path, url: str, reason: str, monkeypatch: pytest.MonkeyPatch
+def test_what_is_not_harvested_in_time_is_left_to_others(
+    context: cl.Context, tmp_path: Path, url: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it can't be completed, or isn't to be stored before: each machine builds until then."""
+    """A cache that goes, in a process that stays, holds no lease any more."""
+    monkeypatch.setattr(PendingHarvest, "flush", lambda *_: False)
+    cache = ProgramCache(storage_path=tmp_path / "1", remote=url, exit_timeout=0.0)
+    cache.build(context, SOURCE)
+    assert leases(valkey, tmp_path) == 1
+    factory = cache.factory
+    del cache
+    gc.collect()
+    assert factory.wait(30)
+    assert leases(valkey, tmp_path) == 0
+
+
+@pytest.mark.parametrize("reason", ["deferred", "no leases"])
+def test_what_is_stored_late_is_not_waited_for(
+    context: cl.Context, tmp_path: Path, url: str, reason: str
+) -> None:
+    """Each machine builds until one has stored it."""
     options: dict[str, Any] = {"harvest": "deferred" if reason == "deferred" else "auto"}
-    if reason == "PoCL keeps nothing":
-        monkeypatch.setenv("POCL_KERNEL_CACHE", "0")
-    elif reason == "no leases":
+    if reason == "no leases":
         url = f"file://{tmp_path}/shared"
     first = Machine(tmp_path / "1", url, **options)
     with ProgramCache(storage_path=first.directory, **first.options) as cache:
@@ -667,6 +805,23 @@ def test_what_is_shown_of_a_url() -> None:
     assert remote_settings.shown("nonsense") == "nonsense"
     message = "GET https://u:p@host/x?sig=secret failed (http://h/y)\nmore"
     assert remote_settings.redacted(message) == "GET https://host/x failed (http://h/y)"
+
+
+def test_what_a_server_says_is_only_text(context: cl.Context, tmp_path: Path, caplog: Any) -> None:
+    """A terminal obeys none of it, and there is an end of it."""
+    said = b"-ERR \x1b]0;obey\x07\x1b[2J" + b"on and on " * 1000 + b"\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            connection.sendall(said)
+
+    with listening(serve) as port:
+        remote = f"redis://127.0.0.1:{port}?timeout=30&max_retries=1"
+        assert Machine(tmp_path / "1", remote).build(context)[0] is Origin.SOURCE
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warnings
+    assert all(warning.isprintable() and len(warning) < 1000 for warning in warnings)
+    assert any(r"\x1b]0;obey\x07" in warning for warning in warnings)
 
 
 def test_who_only_reads_does_not_only_write(

@@ -1,7 +1,6 @@
 """Finalise: harvested binaries that a driver would compile again become code that it only loads.
 
-Today these are NVIDIA's, which are PTX. PoCL's that were harvested before their launches, because
-other machines waited, are completed instead. What can't be stays as it was harvested.
+Today these are NVIDIA's, which are PTX. What can't be finalised stays as it was harvested.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Tiers
 
-__all__ = ["Harvested", "can_be_finalised", "complete", "finalise"]
+__all__ = ["Harvested", "can_be_finalised", "finalise"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,12 @@ class Harvested(NamedTuple):
         wanted: what it was built for.
         tiers: where the binary is kept.
         stored: the binary, with what is known of it.
-        incomplete: whether the launches will have added to it.
     """
 
     program: cl.Program
     wanted: WantedProgram
     tiers: Tiers
     stored: CompiledProgram
-    incomplete: bool = False
 
     @property
     def device(self) -> cl.Device:
@@ -92,31 +89,6 @@ def finalise(programs: Sequence[Harvested]) -> None:
                 harvested.tiers.prove(native)
             elif harvested.tiers.holds(harvested.stored):
                 harvested.tiers.insert(replace(harvested.stored, final=True))
-
-
-def complete(harvested: Harvested) -> None:
-    """Store the binary of the same program built again, which has what its launches compiled.
-
-    Args:
-        harvested: a program that is `incomplete`.
-    """
-    wanted, stored = harvested.wanted, harvested.stored
-    try:
-        if not wanted.is_current():
-            return
-        identified = wanted.identified
-        again = opencl.build_again(
-            identified.request.context,
-            identified.request.source,
-            identified.driver_options,
-            identified.devices,
-        )
-        (binary,) = opencl.fetch_binaries(again, [harvested.device])
-    except Exception as error:  # noqa: BLE001 (drivers answer anything, and other programs wait)
-        logger.debug("%s stays as it was stored first (%r)", stored.key, error)
-        return
-    if binary and binary != stored.binary and harvested.tiers.holds(stored):
-        harvested.tiers.insert(replace(stored, binary=binary, proven=False))
 
 
 def _is_the_same(harvested: Harvested, native: CompiledProgram) -> bool:

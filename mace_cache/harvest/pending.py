@@ -13,7 +13,7 @@ import pyopencl as cl
 
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
-from mace_cache.harvest.finalise import Harvested, can_be_finalised, complete, finalise
+from mace_cache.harvest.finalise import Harvested, can_be_finalised, finalise
 from mace_cache.program import CompiledProgram
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def fetch(program: cl.Program, wanted: WantedProgram, build_seconds: float) -> l
     return harvested
 
 
+def _release(wanted: WantedProgram) -> None:
+    for tiers in wanted.tiers:
+        tiers.release(wanted.source.key)
+
+
 class PendingHarvest:
     """Built programs whose binaries are to be taken, written and finalised.
 
@@ -84,7 +89,7 @@ class PendingHarvest:
         self._waiting: dict[tuple[str, ...], ResidentProgram] = {}
         self._unwritten: list[Harvested] = []
         self._unfinalised: list[Harvested] = []
-        self._incomplete: list[Harvested] = []
+        self._awaited: dict[str, None] = {}  # keys, the next one first
         self._lock = threading.RLock()  # a collection inside it may flush
 
     def add(self, built: ResidentProgram) -> None:
@@ -94,14 +99,10 @@ class PendingHarvest:
         with self._lock:
             self._waiting[identity] = built
 
-    def fetch(self, built: ResidentProgram, *, incomplete: bool = False) -> None:
+    def fetch(self, built: ResidentProgram) -> None:
         """Take a program's binaries at once, and keep them until `write`.
 
         What the application has made another program of meanwhile is passed over.
-
-        Args:
-            built: the program.
-            incomplete: whether `flush` is to store them again, with what launches have added.
         """
         if not built.is_unchanged():
             return
@@ -109,7 +110,7 @@ class PendingHarvest:
         if not built.is_unchanged():
             return
         with self._lock:
-            self._unwritten += [one._replace(incomplete=incomplete) for one in fetched]
+            self._unwritten += fetched
 
     def finalise_later(self, harvested: Harvested) -> None:
         """Keep a stored program until `flush`, to be finalised."""
@@ -120,54 +121,83 @@ class PendingHarvest:
         """Write what was fetched, where nobody else has written it in the meantime.
 
         Returns:
-            Whether some of it waits for `flush`, to be finalised or completed.
+            Whether some of it waits for `flush`, to be finalised.
         """
         while (harvested := self._take(self._unwritten.pop)) is not None:
             with self._keeping(harvested, self._unwritten.append):
                 if harvested.tiers.needs(harvested.stored.key):
                     harvested.tiers.insert(harvested.stored)
-                    if harvested.incomplete:
-                        self._incomplete.append(harvested)
-                    elif can_be_finalised(harvested):
+                    if can_be_finalised(harvested):
                         self.finalise_later(harvested)
-        return bool(self._unfinalised or self._incomplete)
+        return bool(self._unfinalised)
 
     def flush(self, until: float = math.inf) -> bool:
-        """Fetch, write, complete and finalise all that is kept.
+        """Fetch, write and finalise all that is kept.
 
         Args:
             until: when nothing more is begun, in seconds of `time.monotonic`.
 
         Returns:
-            Whether nothing is left but what is stored already, and might be completed.
+            Whether nothing is left.
         """
         self.write()
         while time.monotonic() < until:
             item = self._take(self._waiting.popitem)
             if item is None:
                 break
-            with self._keeping(item, self._put_back):
-                built = item[1]
-                wanted = built.wanted
-                # Fetching takes seconds on some drivers: not for what another process has written.
-                with self._locks.held(wanted, "-harvest", until):
-                    if time.monotonic() >= until:  # another one has it all the time
-                        self._put_back(item)
-                    elif any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
-                        self.fetch(built)
-                    self.write()
-        while time.monotonic() < until:
-            incomplete = self._take(self._incomplete.pop)
-            if incomplete is None:
-                break
-            with self._keeping(incomplete, self._incomplete.append):
-                complete(incomplete)
+            self._harvest(item, until)
         if self._unfinalised and time.monotonic() < until:
             with self._lock:
                 several, self._unfinalised = self._unfinalised, []
             with self._keeping(several, self._unfinalised.extend):
                 finalise(several)
         return not self._waiting and not self._unfinalised
+
+    def harvest_awaited(self) -> None:
+        """Fetch and write what `want_soon` was told of."""
+        while (item := self._take(self._pop_awaited)) is not None:
+            self._harvest(item, math.inf)
+
+    def want_soon(self, key: str) -> bool:
+        """Hear that other machines wait for a program: whether it waits here for its harvest.
+
+        What else is built by now comes after it, since they are likely to ask for that next: each
+        by itself would take them longer to wait for than to build.
+        """
+        with self._lock:
+            built = dict.fromkeys(identity[0] for identity in self._waiting)
+            if key not in built:
+                return False
+            self._awaited = {key: None} | self._awaited | built
+        return True
+
+    def give_up(self) -> None:
+        """Let other machines build what isn't harvested in time."""
+        with self._lock:
+            waiting = list(self._waiting.values())
+        for built in waiting:
+            _release(built.wanted)
+
+    def _harvest(self, item: tuple[tuple[str, ...], ResidentProgram], until: float) -> None:
+        built = item[1]
+        wanted = built.wanted
+        # Fetching takes seconds on some drivers: not for what another process has written.
+        with self._keeping(item, self._put_back), self._locks.held(wanted, "-harvest", until):
+            if time.monotonic() >= until:  # another one has it all the time
+                self._put_back(item)
+                return
+            if any(tiers.needs(wanted.source.key) for tiers in wanted.tiers):
+                self.fetch(built)
+            self.write()
+        _release(wanted)
+
+    def _pop_awaited(self) -> tuple[tuple[str, ...], ResidentProgram]:
+        for key in list(self._awaited):
+            for identity in self._waiting:
+                if identity[0] == key:
+                    return identity, self._waiting.pop(identity)
+            del self._awaited[key]
+        raise KeyError
 
     def _take(self, take: Callable[[], Item]) -> Item | None:
         with self._lock, suppress(IndexError, KeyError):

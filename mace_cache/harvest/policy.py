@@ -2,14 +2,12 @@
 
 PoCL compiles a kernel again for each local size that it is launched with, and hands out the code of
 the sizes launched so far; fetching the binary is slow, and what was fetched once is final. Its
-programs are harvested late, unless the process may be ended at any time or other machines wait for
-them: then they are stored at once, and again when they are complete. The other drivers'
+programs are harvested late, unless the process may be ended at any time. The other drivers'
 binaries are complete after the build and cheap to fetch (docs/drivers.md has the measurements).
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     HarvestPolicy = Literal["auto", "eager", "deferred"]
 
-__all__ = ["can_be_completed", "check_policy", "harvests_late", "may_be_ended"]
+__all__ = ["check_policy", "harvests_late", "may_be_ended"]
 
 _COMPILES_AT_LAUNCH = frozenset({"pocl"})
 
@@ -45,14 +43,6 @@ def harvests_late(policy: HarvestPolicy, families: Iterable[str]) -> bool:
     if policy == "auto":
         return not _COMPILES_AT_LAUNCH.isdisjoint(families) and not may_be_ended()
     return policy == "deferred"
-
-
-def can_be_completed() -> bool:
-    """Whether PoCL keeps what it compiles at launches, so that a binary can be had with it later.
-
-    A program that is built again from the same source gets it all.
-    """
-    return os.environ.get("POCL_KERNEL_CACHE", "1") == "1"
 
 
 def may_be_ended() -> bool:

@@ -53,6 +53,8 @@ class FailingOpen:
         self._all_aside = 0.0
         self._spent = 0.0
         self._spent_since = 0.0
+        self._vain = 0.0
+        self._vain_since = 0.0
 
     def asks(self, what: str) -> bool:
         """Whether the remote would be asked for that now; a forked child can't use the sockets."""
@@ -126,17 +128,34 @@ class FailingOpen:
         """
         self._aside[what] = self._set_aside(what, TimeoutError(reason))
 
+    def wait_in_vain(self, seconds: float, patience: float) -> None:
+        """Count a wait for another machine that has built nothing; together they end leases.
+
+        Args:
+            seconds: how long it took.
+            patience: how much of that within a minute is enough, in seconds.
+        """
+        now = time.monotonic()
+        if now - self._vain_since > ASIDE:
+            self._vain, self._vain_since = 0.0, now
+        self._vain += seconds
+        if self._vain >= patience and self.asks("lease"):
+            self.set_aside("lease", f"waited {self._vain:.1f} s for other machines")
+
     def spend(self, seconds: float) -> None:
-        """Count time that brought nothing: when it is the timeout within a minute, it is enough.
+        """Count time that was lost: when it is the timeout within a minute, it is enough.
 
         What holds a build up isn't asked then; what is written in the background still is.
+
+        Args:
+            seconds: what an answer took that brought nothing, or took longer than to build.
         """
         now = time.monotonic()
         if now - self._spent_since > ASIDE:
             self._spent, self._spent_since = 0.0, now
         self._spent += seconds
         if self._spent >= self._settings.timeout and self.asks("read"):
-            self.set_aside("read", f"{self._spent:.1f} s of answers that brought nothing")
+            self.set_aside("read", f"its answers have cost {self._spent:.1f} s")
             self._aside["lease"] = self._aside["read"]
 
     def _set_aside(self, what: str, error: Exception) -> float:
@@ -156,7 +175,7 @@ class FailingOpen:
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come at once)
                 if time.monotonic() + wait > until:
                     raise
-                logger.debug("%s: %s; trying again", self._place, error)
+                logger.debug("%s: %s; trying again", self._place, redacted(str(error)))
                 time.sleep(wait)
                 pause *= 2
         return action()

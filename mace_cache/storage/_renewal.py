@@ -1,19 +1,32 @@
-"""Renews what was claimed on a remote for as long as it is needed here."""
+"""Renews what was claimed on a remote for as long as it is needed here; tells who is awaited."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
-    Renew = Callable[[list[str]], Collection[str]]
+    Renew = Callable[[list[str]], Mapping[str, bool]]
 
-__all__ = ["Renewal"]
+__all__ = ["Claim", "Renewal"]
 
 logger = logging.getLogger(__name__)
+
+
+class Claim(NamedTuple):
+    """What is renewed.
+
+    Attributes:
+        renew: what renews several of its place, and gives those that are not lost, each with
+            whether others wait for it.
+        when_awaited: called when others do.
+    """
+
+    renew: Renew
+    when_awaited: Callable[[], None]
 
 
 class Renewal:
@@ -28,21 +41,20 @@ class Renewal:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._claims: dict[str, dict[str, Renew]] = {}
+        self._claims: dict[str, dict[str, Claim]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def keep(self, place: str, key: str, renew: Renew) -> None:
+    def keep(self, place: str, key: str, claim: Claim) -> None:
         """Renew a claim from now on.
 
         Args:
             place: where it was claimed.
             key: what was claimed.
-            renew: what renews several of that place, and gives those that are not lost. It must
-                not raise.
+            claim: what is called for it, in a thread. It must not raise.
         """
         with self._changed:
-            self._claims.setdefault(place, {})[key] = renew
+            self._claims.setdefault(place, {})[key] = claim
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="mace-cache renew", daemon=True)
                 try:
@@ -70,6 +82,10 @@ class Renewal:
                     return
                 places = {place: dict(claims) for place, claims in self._claims.items()}
             for place, claims in places.items():
-                *_, renew = claims.values()
-                for lost in claims.keys() - set(renew(list(claims))):
-                    self.drop(place, lost)
+                *_, claim = claims.values()
+                renewed = claim.renew(list(claims))
+                for key, claim in claims.items():
+                    if key not in renewed:
+                        self.drop(place, key)
+                    elif renewed[key]:
+                        claim.when_awaited()

@@ -60,12 +60,15 @@ class Uploads:
         Args:
             action: what to run; it must not raise.
         """
-        if self.start():
-            with self._changed:
+        if os.getpid() != self._process:
+            return
+        self.start()
+        with self._changed:
+            if self._thread is not None:
                 self._waiting.append(action)
                 self._changed.notify_all()
-        elif os.getpid() == self._process:
-            action()
+                return
+        action()
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left.
@@ -104,6 +107,7 @@ class Uploads:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or self._stopped)
             if not self._waiting:
+                self._thread = None  # what still comes is done at once
                 return None
             self._acting = True
             return self._waiting.popleft()

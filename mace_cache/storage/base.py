@@ -13,7 +13,7 @@ from mace_cache._directories import Place
 from mace_cache.program import is_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mace_cache.program import CompiledProgram
@@ -99,20 +99,23 @@ class KVStorage(ABC):
         """
         return None
 
-    def claim(self, key: str, patience: float) -> bool:  # noqa: ARG002 (as above)
+    def claim(
+        self,
+        key: str,  # noqa: ARG002 (as above)
+        patience: float,  # noqa: ARG002 (as above)
+        when_awaited: Callable[[], None] = lambda: None,  # noqa: ARG002 (as above)
+    ) -> bool:
         """Claim to build a program for all who share that place, or wait for who builds it.
 
         Args:
             key: the program's key.
             patience: how long to wait, in seconds.
+            when_awaited: called in another thread, now and then, while others wait for what was
+                claimed here; it must not raise, nor take long.
 
         Returns:
             Whether `fetch` may have it by now. What is claimed here otherwise ends with `release`.
         """
-        return False
-
-    def has_claimed(self, key: str) -> bool:  # noqa: ARG002 (as above)
-        """Whether others wait for a program that was claimed here."""
         return False
 
     def release(self, key: str) -> None:  # noqa: B027 (for those that can claim)

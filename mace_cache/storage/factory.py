@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mace_cache._directories import Place
     from mace_cache.storage.base import KVStorage
+    from mace_cache.storage.remote_settings import RemoteSettings
 
 __all__ = ["MAKERS", "ConfigKVStorageFactory", "choose_factory"]
 
@@ -53,11 +54,20 @@ class ConfigKVStorageFactory(KVStorageFactory):
 
     Attributes:
         made: the factory that does the work.
+        remote: how it is used where it is a remote, else None.
     """
 
     def __init__(self, url: str | None = None, settings: Settings | None = None) -> None:
         settings = settings or read_settings()
-        self.made = _from_settings(settings) if url is None else _from_url(url, settings)
+        self.remote: RemoteSettings | None = None
+        if url is None:
+            self.made = _from_settings(settings)
+        elif _is_local(url):
+            self.made = _from_url(url, settings)
+        else:
+            from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+
+            self.made, self.remote = make_remote(url, settings, local=MAKERS)
         self.state_directory = self.made.state_directory
 
     def __str__(self) -> str:
@@ -83,13 +93,13 @@ def _from_settings(settings: Settings) -> KVStorageFactory:
     return _make_directory(settings.directory, settings)
 
 
-def _from_url(url: str, settings: Settings) -> KVStorageFactory:
-    scheme, colon, rest = url.partition(":")
-    maker = MAKERS.get(scheme.lower()) if colon else None
-    if maker is None:
-        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
+def _is_local(url: str) -> bool:
+    scheme, colon, _ = url.partition(":")
+    return bool(colon) and scheme.lower() in MAKERS
 
-        return make_remote(url, settings, local=MAKERS)[0]
+
+def _from_url(url: str, settings: Settings) -> KVStorageFactory:
+    scheme, _, rest = url.partition(":")
     location, _, query = rest.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in options:
@@ -99,7 +109,7 @@ def _from_url(url: str, settings: Settings) -> KVStorageFactory:
             settings = settings._replace(max_size=parse_size(value, name))
         else:
             settings = settings._replace(read_only=parse_boolean(value))
-    return maker(location, settings)
+    return MAKERS[scheme.lower()](location, settings)
 
 
 def _path(location: str) -> str:
@@ -211,21 +221,44 @@ def _choose(
     storage_factory: KVStorageFactory | None,
     remote: str | KVStorageFactory | None,
 ) -> tuple[KVStorageFactory | None, str]:
-    scheme = None if url is None else url.partition(":")[0].lower()
-    if url is not None and scheme not in MAKERS:
+    if url is not None and not _is_local(url):
         if remote is not None:
+            scheme = url.partition(":")[0].lower()
             raise ConfigurationError("url", scheme, "a place on this machine: there is a remote")
-        from mace_cache.storage.remotes import make_remote  # noqa: PLC0415 (few starts have a remote)
-        from mace_cache.storage.tiered import TieredStorageFactory  # noqa: PLC0415 (as above)
-
-        made, stated = make_remote(url, settings, local=MAKERS)
-        return TieredStorageFactory(MemoryStorageFactory(), made, stated), ""
+        storage_factory, url = ConfigKVStorageFactory(url, settings), None
+    if storage_factory is not None and _is_remote(storage_factory):
+        if remote is not None:
+            place = str(storage_factory)
+            expected = "one on this machine: there is a remote"
+            raise ConfigurationError("storage_factory", place, expected)
+        # Asked by itself it would hold up each program that it hasn't got, or is slow to give.
+        return _behind(MemoryStorageFactory(), storage_factory, settings), ""
     factory, reason = _choose_local(settings, cache_full_path, url, storage_factory)
     if factory is None or (remote is None and settings.remote is None):
         return factory, reason
-    from mace_cache.storage.remotes import with_remote  # noqa: PLC0415 (as above)
+    if remote is not None and not isinstance(remote, str):
+        return _behind(factory, remote, settings), ""
+    from mace_cache.storage.remotes import with_remote  # noqa: PLC0415 (few starts have a remote)
 
     return with_remote(factory, settings, remote), ""
+
+
+def _is_remote(factory: KVStorageFactory) -> bool:
+    if isinstance(factory, ConfigKVStorageFactory):
+        return factory.remote is not None
+    from mace_cache.storage.remote import RemoteStorageFactory  # noqa: PLC0415 (as above)
+
+    return isinstance(factory, RemoteStorageFactory)
+
+
+def _behind(
+    local: KVStorageFactory, remote: KVStorageFactory, settings: Settings
+) -> KVStorageFactory:
+    from mace_cache.storage.remotes import put_behind  # noqa: PLC0415 (as above)
+
+    if isinstance(remote, ConfigKVStorageFactory) and remote.remote is not None:
+        return put_behind(local, remote.made, settings, remote.remote)
+    return put_behind(local, remote, settings)
 
 
 def _choose_local(

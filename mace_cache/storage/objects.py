@@ -55,10 +55,16 @@ class ObjectStorage(RemoteStorage):
         self._prefix = f"{factory.prefix}{_VERSION}/{name}/"
 
     def get(self, key: str) -> bytes | None:
-        """Give the bytes of a key."""
+        """Give the bytes of a key.
+
+        Its size is asked for first: the answer to that has no body, whatever it says. obstore
+        takes as much memory as an error's body is said to have, which can end the process.
+        """
+        path, where = self._path(key), f"{self}/{key}"
         try:
             with self._factory.connected() as store:
-                return _read(store.get(self._path(key)), f"{self}/{key}")
+                check_size(store.head(path)["size"], where)
+                return _read(store.get(path), where)
         except FileNotFoundError:
             return None
 

@@ -17,7 +17,7 @@ from mace_cache._filesystem import publish, read_regular_file
 from mace_cache.storage.base import KVStorage, KVStorageFactory, check_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mace_cache.program import CompiledProgram
 
@@ -91,6 +91,7 @@ class RecordedStorage(KVStorage):
     def __init__(self, made: KVStorage, name: str, directory: str) -> None:
         self._made = made
         self.writable = made.writable
+        self.remote = made.remote
         self._name = name
         self._path = os.path.join(directory, _NOTES, os.urandom(16).hex())
         self._given: dict[str, int | None] = {}
@@ -126,6 +127,20 @@ class RecordedStorage(KVStorage):
     def prove(self, program: CompiledProgram) -> bool:
         """Keep note that a program was loaded; see `KVStorage.prove`."""
         return self._made.prove(program)
+
+    def fetch(self, key: str) -> CompiledProgram | None:
+        """Give the program of that key from further away; see `KVStorage.fetch`."""
+        return self._made.fetch(key)
+
+    def claim(
+        self, key: str, patience: float, when_awaited: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Claim to build a program, or wait for who builds it; see `KVStorage.claim`."""
+        return self._made.claim(key, patience, when_awaited)
+
+    def release(self, key: str) -> None:
+        """Let others go on; see `KVStorage.release`."""
+        self._made.release(key)
 
     def clear(self) -> None:
         """Remove every program; see `KVStorage.clear`."""
@@ -175,3 +190,7 @@ class RecordedStorageFactory(KVStorageFactory):
     def names(self) -> list[str]:
         """Give the names of the storages that have been written to, sorted."""
         return self._made.names()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what is written in the background; see `KVStorageFactory.wait`."""
+        return self._made.wait(seconds)

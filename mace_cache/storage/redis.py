@@ -31,21 +31,33 @@ _VERSION = "v1"  # of the format, as in a cache directory
 _MANY = 500  # keys of one request
 _MARGIN = 1 << 20  # bytes of an answer that aren't a program's
 _CERTIFICATES = {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile"}
+_WAITS = 3000  # milliseconds: who waits asks again before
 _KEY = r"\{([0-9a-f]{64})\}"
 
 # Each runs in one step on the server, so that nothing comes between its question and its answer.
-# KEYS[1] is the lease, KEYS[2] the program, ARGV[1] the token of who asks.
+# KEYS[1] is the lease, KEYS[2] the program, KEYS[3] the mark of who waits, ARGV[1] the token of who
+# asks. What it has refused, of which ARGV[4] is the digest, counts as nothing.
 # A lease without an end was restored or made by hand: nobody would ever end it.
 _TURN = """
-if redis.call('exists', KEYS[2]) == 1 then return 'fetch it' end
+if redis.call('exists', KEYS[2]) == 1 then
+  if ARGV[4] == '' or redis.sha1hex(redis.call('get', KEYS[2])) ~= ARGV[4] then
+    return 'fetch it'
+  end
+end
 if redis.call('pttl', KEYS[1]) == -1 then redis.call('del', KEYS[1]) end
-if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'build it' end
+if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  redis.call('del', KEYS[3])
+  return 'build it'
+end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 'build it' end
+redis.call('set', KEYS[3], '', 'PX', ARGV[3])
 return 'wait for the machine that builds it'
 """
+_HELD, _AWAITED = 1, 2  # what a renewal answers
 _RENEW = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('pexpire', KEYS[1], ARGV[2])
+redis.call('pexpire', KEYS[1], ARGV[2])
+return 1 + redis.call('exists', KEYS[3])
 """
 _RELEASE = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -68,7 +80,8 @@ class RedisStorage(RemoteStorage):
     """The programs of one fingerprint on a Redis or Valkey server; see `RedisStorageFactory`.
 
     A program is a string under ``<prefix>:v1:<name>:{<key>}``, its lease under the same with
-    ``:lease``; the braces keep the two together on a cluster.
+    ``:lease``, and with ``:wanted`` the mark of those who wait; the braces keep them together on a
+    cluster.
 
     Args:
         factory: what connects.
@@ -92,7 +105,7 @@ class RedisStorage(RemoteStorage):
             if size == 0:
                 return None
             if not isinstance(size, int):
-                raise OSError("the server gave something else than a number")
+                raise OSError("the server answered with something else than a number")
             check_size(size, f"{self}/{key}")
             if self.writable and self._ttl is not None:
                 return _as_bytes(client.getex(entry, px=self._ttl))
@@ -119,7 +132,7 @@ class RedisStorage(RemoteStorage):
         """Give the keys that are here now. The server looks through all that it holds."""
         with self._factory.connected() as client:
             names = list(client.scan_iter(match=_literally(self._prefix) + "{*}", count=_MANY))
-        for name in {bytes(name).decode() for name in names}:
+        for name in _texts(names):
             key = re.fullmatch(_KEY, name.removeprefix(self._prefix))
             if key is not None:
                 yield key[1]
@@ -128,26 +141,30 @@ class RedisStorage(RemoteStorage):
         """Ask whose turn it is to build a program; see `RemoteStorage.turn`."""
         token = self._tokens.setdefault(key, _new_token())
         with self._factory.connected() as client:
-            answer = self._run(client, _TURN, key, token, self._lease)
-        turn = Turn(bytes(answer).decode())
+            refused = self._refused.get(key, "")
+            answer = self._run(client, _TURN, key, token, self._lease, _WAITS, refused)
+        turn = _turn(answer)
         if turn is not Turn.BUILD:
             self._tokens.pop(key, None)
         return turn
 
-    def renew(self, keys: Sequence[str]) -> list[str]:
+    def renew(self, keys: Sequence[str]) -> dict[str, bool]:
         """Renew leases, in one round trip; see `RemoteStorage.renew`."""
         held = [(key, token) for key in keys if (token := self._tokens.get(key)) is not None]
         if not held:
-            return []
+            return {}
         with self._factory.connected() as client:
             pipeline = client.pipeline(transaction=False)
             script = client.register_script(_RENEW).sha
             pipeline.script_load(_RENEW)  # a server that was restarted has forgotten it
             for key, token in held:
-                entry = self._entry(key)
-                pipeline.evalsha(script, 2, f"{entry}:lease", entry, token, self._lease)
+                pipeline.evalsha(script, 3, *self._keys(key), token, self._lease)
             renewed = pipeline.execute()[1:]
-        return [key for (key, _), answer in zip(held, renewed, strict=True) if answer]
+        return {
+            key: answer == _AWAITED
+            for (key, _), answer in zip(held, renewed, strict=True)
+            if answer in (_HELD, _AWAITED)
+        }
 
     def release(self, key: str) -> None:
         """End a lease; see `RemoteStorage.release`."""
@@ -163,9 +180,12 @@ class RedisStorage(RemoteStorage):
     def _entry(self, key: str) -> str:
         return f"{self._prefix}{{{key}}}"
 
-    def _run(self, client: redis.Redis, script: str, key: str, *arguments: Any) -> Any:
+    def _keys(self, key: str) -> list[str]:
         entry = self._entry(key)
-        return client.register_script(script)(keys=[f"{entry}:lease", entry], args=[*arguments])
+        return [f"{entry}:lease", entry, f"{entry}:wanted"]
+
+    def _run(self, client: redis.Redis, script: str, key: str, *arguments: Any) -> Any:
+        return client.register_script(script)(keys=self._keys(key), args=[*arguments])
 
 
 class RedisStorageFactory(RemoteStorageFactory):
@@ -228,7 +248,7 @@ class RedisStorageFactory(RemoteStorageFactory):
         prefix = f"{self.prefix}:{_VERSION}:"
         with self.connected() as client:
             found = list(client.scan_iter(match=_literally(prefix) + "*}", count=_MANY))
-        names = {bytes(name).decode().removeprefix(prefix).rpartition(":")[0] for name in found}
+        names = {name.removeprefix(prefix).rpartition(":")[0] for name in _texts(found)}
         return sorted(names - {""})
 
     def prepare(self) -> None:
@@ -292,7 +312,21 @@ def _check_installed(url: str) -> None:
 
 
 def _as_bytes(answer: Any) -> bytes | None:
-    return None if answer is None else bytes(answer)
+    # Not what bytes() would make of it: of a number so many zeros.
+    if answer is None or isinstance(answer, bytes):
+        return answer
+    raise OSError("the server answered with something else than bytes")
+
+
+def _turn(answer: Any) -> Turn:
+    try:
+        return Turn((_as_bytes(answer) or b"").decode())
+    except ValueError:
+        raise OSError("the server answered with something else than whose turn it is") from None
+
+
+def _texts(answers: list[Any]) -> set[str]:
+    return {(_as_bytes(answer) or b"").decode(errors="replace") for answer in answers}
 
 
 def _literally(text: str) -> str:

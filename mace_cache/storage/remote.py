@@ -7,13 +7,19 @@ that is here. ``tiered.py`` puts one behind a local storage.
 from __future__ import annotations
 
 import enum
+import hashlib
 import logging
 from abc import abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mace_cache import container
-from mace_cache.errors import DamagedFileError, StorageReadOnlyError, UnknownVersionError
+from mace_cache.errors import (
+    DamagedFileError,
+    SignatureError,
+    StorageReadOnlyError,
+    UnknownVersionError,
+)
 from mace_cache.fingerprint import storage_name
 from mace_cache.signing import sign
 from mace_cache.storage.base import (
@@ -85,6 +91,7 @@ class RemoteStorage(KVStorage):
         self.settings = settings
         self.writable = settings.writes
         self._place = place
+        self._refused: dict[str, str] = {}  # the SHA-1 of what nobody trusted has signed, by key
 
     def __str__(self) -> str:
         """Name the place."""
@@ -120,9 +127,13 @@ class RemoteStorage(KVStorage):
         """
         return Turn.BUILD
 
-    def renew(self, keys: Sequence[str]) -> list[str]:  # noqa: ARG002 (as above)
-        """Say that programs are still being built here: those of which it isn't others' turn."""
-        return []
+    def renew(self, keys: Sequence[str]) -> dict[str, bool]:  # noqa: ARG002 (as above)
+        """Say that programs are still being built here.
+
+        Returns:
+            Those of which it isn't others' turn, each with whether others wait for it.
+        """
+        return {}
 
     def release(self, key: str) -> None:
         """Let others go on: the program is there, or isn't built here."""
@@ -141,7 +152,7 @@ class RemoteStorage(KVStorage):
             payload = self.get(key)
             if payload is None:
                 return None
-            return self._decode(key, verified(payload, str(self), self.settings))
+            return self._decode(key, self._verify(key, payload))
         except UnknownVersionError as error:
             logger.debug("%s", error)
             return None
@@ -194,6 +205,13 @@ class RemoteStorage(KVStorage):
             payload = sign(payload, self.settings.signing_key)
         check_size(len(payload), f"{self}/{key}")
         return payload
+
+    def _verify(self, key: str, payload: bytes) -> bytes:
+        try:
+            return verified(payload, str(self), self.settings)
+        except SignatureError:
+            self._refused[key] = hashlib.sha1(payload, usedforsecurity=False).hexdigest()
+            raise
 
     def _decode(self, key: str, payload: bytes) -> CompiledProgram:
         path = f"{self}/{key}"

@@ -23,6 +23,7 @@ __all__ = [
     "verified",
 ]
 
+_LONGEST_MESSAGE = 500  # characters
 _POLICIES = ("read-write", "read-only", "write-only")
 
 
@@ -103,6 +104,8 @@ def split_url(url: str, settings: RemoteSettings) -> tuple[str, RemoteSettings]:
     if "://" not in url:
         raise ConfigurationError("remote", shown(url), "a URL with ://, as redis://host")
     place, _, query = url.partition("?")
+    scheme, colon, place = place.partition(":")
+    place = scheme.lower() + colon + place  # as every client wants it
     left = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in ("connect_timeout", "timeout", "ttl", "lease"):
@@ -141,9 +144,13 @@ def shown(url: str) -> str:
 
 
 def redacted(message: str) -> str:
-    """Give the first line of a message with its URLs as they may be shown."""
+    """Give the first line of a message with its URLs as they may be shown.
+
+    A server may have written it: what a terminal could obey is escaped, and it has an end.
+    """
     line = message.strip().partition("\n")[0].rstrip()
-    return re.sub(r"\w[\w+.-]*://\S+", lambda url: shown(url[0]), line)
+    line = re.sub(r"\w[\w+.-]*://\S+", lambda url: shown(url[0]), line)[:_LONGEST_MESSAGE]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def check_signing(url: str, settings: RemoteSettings) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     RemoteMaker = Callable[[str, RemoteSettings], KVStorageFactory]
 
-__all__ = ["REMOTES", "make_remote", "make_remote_behind", "with_remote"]
+__all__ = ["REMOTES", "make_remote", "make_remote_behind", "put_behind", "with_remote"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +52,14 @@ REMOTES: dict[str, str] = {
 def with_remote(
     local: KVStorageFactory,
     settings: Settings,
-    remote: str | KVStorageFactory | None,
+    remote: str | None,
 ) -> KVStorageFactory:
-    """Put a remote behind a storage factory.
+    """Put the remote of a URL behind a storage factory.
 
     Args:
         local: makes the local storages.
         settings: the cache's, with the URL of a remote.
-        remote: what goes before that: a URL, or a factory.
+        remote: the URL that goes before that.
 
     Returns:
         The factory of both; *local* itself where the URL of the settings can't be used.
@@ -67,12 +67,6 @@ def with_remote(
     Raises:
         ConfigurationError: *remote* can't be used.
     """
-    if remote is not None and not isinstance(remote, str):
-        if isinstance(remote, RemoteStorageFactory):
-            return TieredStorageFactory(local, remote, remote.settings)
-        stated = RemoteSettings(allow_unsigned=settings.allow_unsigned)
-        check_signing(str(remote), stated)  # nobody verifies what it decodes itself
-        return TieredStorageFactory(local, remote, stated)
     try:
         made, stated = make_remote_behind(remote or settings.remote or "", settings)
     except ConfigurationError as error:
@@ -81,6 +75,32 @@ def with_remote(
         warn_once(logger, "MACE_CACHE_REMOTE", "%s; no remote is used", error)
         return local
     return TieredStorageFactory(local, made, stated)
+
+
+def put_behind(
+    local: KVStorageFactory,
+    remote: KVStorageFactory,
+    settings: Settings,
+    stated: RemoteSettings | None = None,
+) -> KVStorageFactory:
+    """Put a remote that is made already behind a storage factory.
+
+    Args:
+        local: makes the local storages.
+        remote: makes those on the remote.
+        settings: the cache's.
+        stated: how the remote is used; as it says itself if None.
+
+    Raises:
+        ConfigurationError: nobody verifies what comes from there, or it is to be written to only,
+            and the cache only reads.
+    """
+    if stated is None and isinstance(remote, RemoteStorageFactory):
+        stated = remote.settings
+    elif stated is None:
+        stated = RemoteSettings(allow_unsigned=settings.allow_unsigned)
+        check_signing(str(remote), stated)  # nobody verifies what it decodes itself
+    return TieredStorageFactory(local, remote, _as_read(stated, str(remote), settings))
 
 
 def make_remote_behind(url: str, settings: Settings) -> tuple[KVStorageFactory, RemoteSettings]:
@@ -115,10 +135,7 @@ def make_remote(
     if settings.trusted_keys is not None:
         verifier = Verifier(settings.trusted_keys, stated.allow_unsigned)
         stated = stated._replace(verifier=verifier)
-    if settings.read_only:
-        if not stated.reads:
-            raise ConfigurationError("remote", shown(url), "a policy that reads: it is read-only")
-        stated = stated._replace(policy="read-only")
+    stated = _as_read(stated, url, settings)
     try:
         made = maker(rest, stated)
     except ConfigurationError:
@@ -131,6 +148,15 @@ def make_remote(
         return made, made.settings
     check_signing(url, stated._replace(verifier=None))  # as above
     return made, stated
+
+
+def _as_read(stated: RemoteSettings, place: str, settings: Settings) -> RemoteSettings:
+    """Give how a remote is used by a cache, which may only read."""
+    if not settings.read_only:
+        return stated
+    if not stated.reads:
+        raise ConfigurationError("remote", shown(place), "a policy that reads: it is read-only")
+    return stated._replace(policy="read-only")
 
 
 def _find_remote(url: str, local: Iterable[str]) -> RemoteMaker:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from mace_cache.errors import MaceCacheError
 from mace_cache.storage._failing_open import access_to
-from mace_cache.storage._renewal import Renewal
+from mace_cache.storage._renewal import Claim, Renewal
 from mace_cache.storage._uploads import Uploads
 from mace_cache.storage.base import KVStorage, KVStorageFactory, check_key, check_program
 from mace_cache.storage.remote import RemoteStorage, RemoteStorageFactory, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mace_cache._directories import Place
     from mace_cache.program import CompiledProgram
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05  # seconds between two looks at what another machine builds
 _LONGEST_PAUSE = 1.0
-_RENEWALS = 3  # within the time of a lease
+_RENEWALS = 3  # within the time of a lease, at least
+_LONGEST_RENEWAL = 0.5  # seconds: others wait until it is known that they do
 
 
 class TieredStorage(KVStorage):
@@ -68,6 +69,7 @@ class TieredStorage(KVStorage):
         self._remote_is_loaded = False
         self._fetched: set[tuple[str, float, int]] = set()
         self._claimed: set[str] = set()
+        self._waited_for: set[str] = set()
         self._missed: set[str] = set()
         self.writable = local.writable
         self.remote = str(remote)
@@ -92,48 +94,45 @@ class TieredStorage(KVStorage):
     def fetch(self, key: str) -> CompiledProgram | None:
         """Give the remote's program of that key; see `KVStorage.fetch`."""
         check_key(key)
-        self._missed.add(key)
         if self._settings.writes:
             self._uploads.start()  # what isn't there is likely to be built
-        if not self._settings.reads:
+        if not self._settings.reads:  # so what is built replaces whatever is there
             return None
+        self._missed.add(key)
         began = time.monotonic()
         program = self._access.ask("read", partial(self._find_remote, key), None)
+        taken = time.monotonic() - began
+        if key in self._waited_for:
+            self._waited_for.discard(key)
+            if program is None:
+                self._access.set_aside("lease", "waited for a program that isn't there")
         if program is None:
-            self._access.spend(time.monotonic() - began)
+            self._access.spend(taken)
         else:
+            self._access.spend(max(0.0, taken - program.build_seconds))
             self._fetched.add(_identity(program))
         return program
 
-    def claim(self, key: str, patience: float) -> bool:
+    def claim(
+        self, key: str, patience: float, when_awaited: Callable[[], None] = lambda: None
+    ) -> bool:
         """Wait for another machine that builds a program; see `KVStorage.claim`."""
         remote, settings = self._remote, self._settings
         if not (isinstance(remote, RemoteStorage) and remote.leases):
             return False
         if not (settings.reads and settings.writes):
             return False
-        until = time.monotonic() + patience
-        pause = _FIRST_PAUSE
-        while True:
-            asked = time.monotonic()
-            turn = self._access.ask("lease", partial(remote.turn, key), None)
-            if turn is not Turn.FETCH:
-                self._access.spend(time.monotonic() - asked)
-            rest = until - time.monotonic()
-            if turn is not Turn.WAIT or rest <= 0:
-                break
-            time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        if turn is Turn.WAIT and patience > 0:
-            self._access.set_aside("lease", f"waited {patience:g} s for another machine")
+        began = time.monotonic()
+        turn, waited = self._wait_for_turn(partial(remote.turn, key), began + patience)
+        if waited and turn is Turn.FETCH:
+            self._waited_for.add(key)
+        elif waited:
+            self._access.wait_in_vain(time.monotonic() - began, patience)
         if turn is Turn.BUILD:
             self._claimed.add(key)
-            self._renewal.keep(self.remote, key, partial(self._renew, remote))
+            claim = Claim(partial(self._renew, remote), when_awaited)
+            self._renewal.keep(self.remote, key, claim)
         return turn is Turn.FETCH
-
-    def has_claimed(self, key: str) -> bool:
-        """Whether this machine has the lease; see `KVStorage.has_claimed`."""
-        return key in self._claimed
 
     def release(self, key: str) -> None:
         """Let other machines go on when what was built here has gone up; as `KVStorage.release`."""
@@ -174,6 +173,20 @@ class TieredStorage(KVStorage):
         """Give the keys of the local programs."""
         return self._local.keys()
 
+    def _wait_for_turn(self, ask: Callable[[], Turn], until: float) -> tuple[Turn | None, bool]:
+        """Ask until it is this machine's turn, or until then; and whether that took a wait."""
+        pause, waited = _FIRST_PAUSE, False
+        while True:
+            asked = time.monotonic()
+            turn = self._access.ask("lease", ask, None)
+            if turn is not Turn.FETCH:
+                self._access.spend(time.monotonic() - asked)
+            rest = until - time.monotonic()
+            if turn is not Turn.WAIT or rest <= 0:
+                return turn, waited
+            time.sleep(min(rest, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (as others wait)
+            pause, waited = min(2 * pause, _LONGEST_PAUSE), True
+
     def _find_remote(self, key: str) -> CompiledProgram | None:
         if not self._remote_is_loaded:
             self._remote.load()
@@ -203,8 +216,8 @@ class TieredStorage(KVStorage):
 
         self._access.ask("write", write, None)
 
-    def _renew(self, remote: RemoteStorage, keys: list[str]) -> list[str]:
-        return self._access.ask("renewal", partial(remote.renew, keys), [])
+    def _renew(self, remote: RemoteStorage, keys: list[str]) -> dict[str, bool]:
+        return self._access.ask("renewal", partial(remote.renew, keys), {})
 
     def _release(self, key: str) -> None:
         self._renewal.drop(self.remote, key)
@@ -235,7 +248,7 @@ class TieredStorageFactory(KVStorageFactory):
         self._access = access_to(remote, settings)
         prepare = remote.prepare if isinstance(remote, RemoteStorageFactory) else _nothing
         self._uploads = Uploads(prepare)
-        self._renewal = Renewal(settings.lease / _RENEWALS)
+        self._renewal = Renewal(min(settings.lease / _RENEWALS, _LONGEST_RENEWAL))
         self.state_directory = local.state_directory
         weakref.finalize(self, self._uploads.stop).atexit = False
 
@@ -249,9 +262,12 @@ class TieredStorageFactory(KVStorageFactory):
 
     def create_storage(self, name: str) -> TieredStorage:
         """Make the storage of that name; see `KVStorageFactory.create_storage`."""
+        remote = self._remote.create_storage(name)
+        if isinstance(remote, RemoteStorage):
+            remote.writable = remote.writable and self._settings.writes
         return TieredStorage(
             self._local.create_storage(name),
-            self._remote.create_storage(name),
+            remote,
             access=self._access,
             uploads=self._uploads,
             renewal=self._renewal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.cli.conftest import (
     one_line,
     run,
 )
-from tests.servers import free_port, listening, silent
+from tests.servers import free_port, listening, running_valkey, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,17 +117,17 @@ def examine(remote: str, **options: Any) -> list[tuple[str, str]]:
 
 def test_a_remote_that_answers(url: str, valkey: Valkey, s3: str) -> None:
     """How soon, who is believed, and who may write; nothing is left there."""
-    (answered, trusts, writes) = examine(url, trusted_keys=TRUSTED, signing_key=KEY)
-    assert answered[0] == trusts[0] == writes[0] == "ok"
+    (answered, trusts, signs, writes) = examine(url, trusted_keys=TRUSTED, signing_key=KEY)
+    assert answered[0] == trusts[0] == signs[0] == writes[0] == "ok"
     assert f"{valkey.url} answered in" in answered[1]
-    assert KEY.identifier.hex() in writes[1]
+    assert KEY.identifier.hex() in signs[1]
     (_, _, writes) = examine(url, trusted_keys=TRUSTED)
     assert writes == ("note", "nothing is written there: there is no key to sign with")
     (_, _, writes) = examine(url + "&policy=read-only", trusted_keys=TRUSTED)
     assert writes[0] == "ok"
     objects = f"s3://programs/doctor?region=us-east-1&endpoint={s3}"
-    ((answered), (allows), *_) = examine(objects, allow_unsigned=True)
-    assert (answered[0], allows[0]) == ("ok", "note")
+    (answered, allows, writes) = examine(objects, allow_unsigned=True)
+    assert (answered[0], allows[0], writes[0]) == ("ok", "note", "ok")
     assert "nobody has signed" in allows[1]
     assert list(valkey.client().scan_iter(f"{url.partition('prefix=')[2]}*")) == []
 
@@ -149,6 +150,37 @@ def test_a_remote_that_will_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     (missing,) = examine(dead, allow_unsigned=True)
     assert missing[0] == "problem"
     assert "mace-cache[redis]" in missing[1]
+
+
+def test_a_remote_that_takes_nothing(tmp_path: Path) -> None:
+    """It is full, or the account only reads: it is tried, and not only looked up."""
+    reader = "ACL SETUSER reader on >S3KRET ~* -@all +@connection +strlen +get"
+    with running_valkey(tmp_path) as server:
+        client = server.client()
+        client.execute_command(*reader.split())
+        *_, writes = examine(server.url, allow_unsigned=True)
+        assert writes[0] == "ok"
+        url = server.url.replace("//", "//reader:S3KRET@")
+        *_, writes = examine(url, allow_unsigned=True)
+        assert writes[0] == "problem"
+        assert "doesn't take what is built here" in writes[1]
+        client.config_set("maxmemory", "1")
+        *_, writes = examine(server.url, allow_unsigned=True)
+        assert writes[0] == "problem"
+        assert "maxmemory" in writes[1]
+        assert client.keys() == []
+
+
+def test_keys_that_will_not_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is signed here isn't believed here, or nothing can be signed."""
+    other = make_key(PRIVATE)
+    findings = examine(url, trusted_keys=TRUSTED, signing_key=other)
+    assert ("problem", findings[2][1]) == findings[2]
+    assert other.identifier.hex() in findings[2][1]
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    findings = examine(url, trusted_keys=TRUSTED, signing_key=KEY)
+    assert "needs the package cryptography" in findings[2][1]
+    assert findings[2][0] == "problem"
 
 
 @pytest.mark.parametrize(

@@ -187,18 +187,53 @@ except DamagedFileError as error:
 @pytest.mark.parametrize("size", [1 << 45, (1 << 63) - 1])
 def test_a_server_that_claims_too_much(size: int) -> None:
     """No memory is taken for it: a process that gets none is aborted, and not by an exception."""
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n"
-    head += "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n"
+    date = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT"
 
     def serve(connection: socket.socket) -> None:
-        connection.recv(1 << 16)
-        for _ in range(10):  # of one piece no copy is made
-            connection.sendall(head.encode() + b"x" * 1000)
-            time.sleep(0.05)
+        while asked := connection.recv(1 << 16):
+            length = 10 if asked.startswith(b"HEAD") else size
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{date}\r\n\r\n"
+            connection.sendall(head.encode())
+            if asked.startswith(b"GET"):
+                for _ in range(10):  # of one piece no copy is made
+                    connection.sendall(b"x" * 1000)
+                    time.sleep(0.05)
 
     with listening(serve) as port:
         url = f"http://127.0.0.1:{port}/x?allow_unsigned=1&timeout=30"
         assert run_child(CLAIM, URL=url, NAME=NAME, KEY=make_key()) == "refused: True\n"
+
+
+MISS = """
+import os, sys
+from mace_cache.storage.objects import ObjectStorageFactory
+for url in sys.argv[1:]:
+    storage = ObjectStorageFactory(url).create_storage(os.environ["NAME"])
+    try:
+        print(storage.find(os.environ["KEY"]))
+    except OSError as error:
+        print("refused")
+"""
+
+
+@pytest.mark.parametrize(("status", "answer"), [(404, "None"), (403, "refused"), (500, "refused")])
+def test_an_error_that_claims_too_much(status: int, answer: str) -> None:
+    """Nor for that, as a broken proxy may send it: the body isn't asked for."""
+    head = f"HTTP/1.1 {status} No\r\nContent-Length: 100000000000\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            connection.sendall(head.encode())
+            for _ in range(2 * asked.startswith(b"GET")):
+                connection.sendall(b"no")
+                time.sleep(0.1)
+
+    with listening(serve) as port:
+        place, options = f"http://127.0.0.1:{port}", "allow_unsigned=1&policy=read-only"
+        urls = (f"{place}/x?{options}", f"s3://b?region=r&endpoint={place}&{options}")
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        told = run_child(MISS, *urls, NAME=NAME, KEY=make_key(), **keys)
+    assert told == f"{answer}\n{answer}\n"
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
@@ -279,10 +314,11 @@ def test_where_a_server_redirects_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ID")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3KRET")
     elsewhere: list[bytes] = []
+    close = b"Connection: close\r\n\r\n"
 
     def serve(connection: socket.socket) -> None:
         elsewhere.append(connection.recv(1 << 16))
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nMCLP")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n" + close + b"MCLP")
 
     with listening(serve) as other:
 
@@ -290,7 +326,7 @@ def test_where_a_server_redirects_to(monkeypatch: pytest.MonkeyPatch) -> None:
             connection.recv(1 << 16)
             place = f"http://127.0.0.1:{other}/x".encode()
             connection.sendall(b"HTTP/1.1 307 Elsewhere\r\nContent-Length: 0\r\n")
-            connection.sendall(b"Location: " + place + b"\r\n\r\n")
+            connection.sendall(b"Location: " + place + b"\r\n" + close)
 
         with listening(redirect) as port:
             for url in (
@@ -299,5 +335,5 @@ def test_where_a_server_redirects_to(monkeypatch: pytest.MonkeyPatch) -> None:
             ):
                 with pytest.raises(DamagedFileError):
                     ObjectStorageFactory(url, UNSIGNED).create_storage(NAME).find(make_key())
-    assert len(elsewhere) == 2
+    assert len(elsewhere) == 4  # of each the size, then the bytes
     assert not any(b"S3KRET" in asked or b"\nauthorization" in asked.lower() for asked in elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorage
 from mace_cache.storage.recorded import Note, RecordedStorageFactory, read_notes
+from mace_cache.storage.remote_settings import RemoteSettings
+from mace_cache.storage.tiered import TieredStorageFactory
 from tests.helpers import FakeFactory, FaultyStorage
 from tests.storage.conformance import (
     NAME,
@@ -21,7 +24,10 @@ from tests.storage.conformance import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from mace_cache.program import CompiledProgram
 
 
 class TestRecordedStorage(PersistentConformance):
@@ -97,3 +103,64 @@ def test_state_goes_into_the_record(record: Path, tmp_path: Path) -> None:
     """A rehearsal isn't counted among the cache's starts."""
     factory = RecordedStorageFactory(DirectoryStorageFactory(tmp_path / "cache"), str(record))
     assert factory.state_directory == record
+
+
+class Behind(MemoryStorage):
+    """A storage with a remote behind it that answers to everything, and keeps note."""
+
+    remote = "a remote"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released: list[str] = []
+
+    def fetch(self, key: str) -> CompiledProgram | None:
+        """Have what a test uses."""
+        return make_program() if key == make_key() else None
+
+    def claim(
+        self, key: str, patience: float, when_awaited: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Have waited for nothing but long patience, and be waited for."""
+        when_awaited()
+        return key == make_key() and patience > 1
+
+    def release(self, key: str) -> None:
+        """Note it."""
+        self.released.append(key)
+
+
+def test_a_remote_behind_it_is_asked_and_waited_for(record: Path) -> None:
+    """What a rehearsal builds goes up as ever, and its end waits for that."""
+    behind = Behind()
+    factory = RecordedStorageFactory(FakeFactory(behind), str(record))
+    storage = open_storage(factory)
+    assert storage.remote == "a remote"
+    assert storage.fetch(make_key()) == make_program()
+    awaited: list[int] = []
+    assert storage.claim(make_key(), 2, lambda: awaited.append(1))
+    assert awaited == [1]
+    storage.release(make_key())
+    assert behind.released == [make_key()]
+    remote = Slow()
+    settings = RemoteSettings(allow_unsigned=True, timeout=30)
+    tiered = TieredStorageFactory(FakeFactory(), FakeFactory(remote), settings)
+    factory = RecordedStorageFactory(tiered, str(record))
+    open_storage(factory).insert(make_key(), make_program())
+    assert not factory.wait(0.01)
+    remote.go.set()
+    assert factory.wait(30)
+    assert list(remote.keys()) == [make_key()]
+
+
+class Slow(MemoryStorage):
+    """A storage that takes a program when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def insert(self, key: str, program: CompiledProgram) -> None:
+        """Wait for it."""
+        self.go.wait()
+        super().insert(key, program)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from mace_cache.errors import ConfigurationError, DamagedFileError
+from mace_cache.errors import ConfigurationError, DamagedFileError, SignatureError
 from mace_cache.storage import remote
 from mace_cache.storage.redis import RedisStorageFactory
 from mace_cache.storage.remote import Turn
@@ -30,7 +30,7 @@ from tests.storage.conformance import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mace_cache.program import CompiledProgram
@@ -255,15 +255,15 @@ def test_one_machine_builds(valkey: Valkey, tmp_path: Path) -> None:
     (builder,) = [machine for machine in machines if machine._tokens]
     others = [machine for machine in machines if machine is not builder]
     assert builder.turn(make_key()) is Turn.BUILD  # a request whose answer was lost
-    assert builder.renew([make_key()]) == [make_key()]
-    assert others[0].renew([make_key()]) == []
+    assert builder.renew([make_key()]) == {make_key(): True}
+    assert others[0].renew([make_key()]) == {}
     others[0].release(make_key())  # it has nothing to release
     assert others[0].turn(make_key()) is Turn.WAIT
     builder.insert_built(make_key(), make_program())
     assert others[0].turn(make_key()) is Turn.FETCH  # before the release even
     builder.release(make_key())
     assert {machine.turn(make_key()) for machine in machines} == {Turn.FETCH}
-    assert builder.renew([make_key()]) == []
+    assert builder.renew([make_key()]) == {}
 
 
 def test_a_machine_that_gives_up_lets_others_build(valkey: Valkey, tmp_path: Path) -> None:
@@ -286,9 +286,9 @@ def test_who_slept_too_long_writes_nothing(valkey: Valkey, tmp_path: Path) -> No
     assert other.turn(make_key()) is Turn.BUILD
     sleeper.insert_built(make_key(), make_program(binary=b"late"))
     assert other.find(make_key()) is None
-    assert sleeper.renew([make_key()]) == []
+    assert sleeper.renew([make_key()]) == {}
     sleeper.release(make_key())
-    assert other.renew([make_key()]) == [make_key()]
+    assert other.renew([make_key()]) == {make_key(): False}
     other.insert_built(make_key(), make_program(binary=b"in time"))
     sleeper.insert_built(make_key(), make_program(binary=b"later"))
     other.release(make_key())
@@ -322,12 +322,13 @@ def test_many_leases_are_renewed_at_once(valkey: Valkey, tmp_path: Path) -> None
     assert {builder.turn(key) for key in keys} == {Turn.BUILD}
     valkey.client().delete(f"{builder._entry(keys[3])}:lease")
     assert other.turn(keys[3]) is Turn.BUILD
+    assert other.turn(keys[5]) is Turn.WAIT
     valkey.client().script_flush()
     client = valkey.client()
     before = client.info("stats")["total_reads_processed"]
-    assert builder.renew(keys) == [key for key in keys if key != keys[3]]
+    assert builder.renew(keys) == {key: key == keys[5] for key in keys if key != keys[3]}
     assert client.info("stats")["total_reads_processed"] - before < 5
-    assert other.renew(keys) == [keys[3]]
+    assert other.renew(keys) == {keys[3]: False}
 
 
 def test_a_server_that_forgot_takes_what_was_built(valkey: Valkey, tmp_path: Path) -> None:
@@ -339,13 +340,52 @@ def test_a_server_that_forgot_takes_what_was_built(valkey: Valkey, tmp_path: Pat
     assert builder.find(make_key()) == make_program()
 
 
+def test_who_builds_is_told_that_others_wait(valkey: Valkey, tmp_path: Path) -> None:
+    """For as long as they ask; not of those who waited for the one before, or who builds now."""
+    builder, other = (make_storage(valkey, tmp_path) for _ in range(2))
+    assert builder.turn(make_key()) is Turn.BUILD
+    assert builder.renew([make_key()]) == {make_key(): False}
+    assert other.turn(make_key()) is Turn.WAIT
+    assert builder.renew([make_key()]) == {make_key(): True}
+    assert list(other.keys()) == []
+    assert 0 < valkey.client().pttl(f"{builder._entry(make_key())}:wanted") <= 3000
+    builder.release(make_key())
+    assert other.turn(make_key()) is Turn.BUILD
+    assert other.renew([make_key()]) == {make_key(): False}
+
+
+def test_what_nobody_trusted_has_signed_is_built_anew_by_one(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """As after a key was changed: the others wait for what takes its place."""
+
+    class Verifier:
+        def verify(self, payload: bytes, tier: str) -> bytes:
+            if b"old" in payload:
+                raise SignatureError(tier, "by a key of last year")
+            return payload
+
+    make_storage(valkey, tmp_path).insert(make_key(), make_program(binary=b"old"))
+    url = f"{valkey.url}?prefix={tmp_path}"
+    settings = UNSIGNED._replace(verifier=Verifier(), allow_unsigned=False)
+    first, second = (RedisStorageFactory(url, settings).create_storage(NAME) for _ in range(2))
+    for storage in (first, second):
+        with pytest.raises(SignatureError):
+            storage.find(make_key())
+    assert first.turn(make_key()) is Turn.BUILD
+    assert second.turn(make_key()) is Turn.WAIT
+    make_storage(valkey, tmp_path).insert(make_key(), make_program(binary=b"new"))
+    assert second.turn(make_key()) is Turn.FETCH
+    assert second.find(make_key()) == make_program(binary=b"new")
+
+
 def test_leases_are_no_programs(storage: RedisStorage) -> None:
     """Neither listed nor cleared."""
     assert storage.turn(make_key()) is Turn.BUILD
     assert list(storage.keys()) == []
     assert storage._factory.names() == []
     storage.clear()
-    assert storage.renew([make_key()]) == [make_key()]
+    assert storage.renew([make_key()]) == {make_key(): False}
     assert FINGERPRINT not in str(storage)
 
 
@@ -378,6 +418,33 @@ def test_a_server_that_gives_no_number() -> None:
         storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
         with pytest.raises(OSError, match="than a number"):
             storage.get(make_key())
+
+
+ANSWERS_OF_NUMBERS: dict[str, Callable[[RedisStorage], object]] = {
+    "whose turn it is": lambda storage: storage.turn(make_key()),
+    "a program": lambda storage: storage.get(make_key()),
+    "the keys": lambda storage: list(storage.keys()),
+    "the names": lambda storage: storage._factory.names(),
+}
+
+
+@pytest.mark.parametrize("asked_for", ANSWERS_OF_NUMBERS)
+def test_a_server_that_gives_a_number_in_the_place_of_text(asked_for: str) -> None:
+    """It isn't taken for a length: two billion would be as many bytes."""
+    answers = {b"STRLEN": b":10\r\n", b"EVALSHA": b":1000\r\n", b"GETEX": b":1000\r\n"}
+    answers[b"HELLO"] = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+    answers[b"SCAN"] = b"*2\r\n$1\r\n0\r\n*1\r\n:1000\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        while asked := connection.recv(1 << 16):
+            for request in asked.split(b"*")[1:]:
+                given = [answers[name] for name in answers if b"\r\n" + name in request]
+                connection.sendall(given[0] if given else b"+OK\r\n")
+
+    with listening(serve) as port:
+        storage = RedisStorageFactory(f"redis://127.0.0.1:{port}", UNSIGNED).create_storage(NAME)
+        with pytest.raises(OSError, match="something else than bytes"):
+            ANSWERS_OF_NUMBERS[asked_for](storage)
 
 
 def test_a_server_that_sends_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ import pytest
 
 from mace_cache._report import forget_reported
 from mace_cache.storage import _failing_open
-from mace_cache.storage._renewal import Renewal
+from mace_cache.storage._renewal import Claim, Renewal
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.storage.memory import MemoryStorage, MemoryStorageFactory
 from mace_cache.storage.redis import RedisStorageFactory
+from mace_cache.storage.remote import Turn
 from mace_cache.storage.remote_settings import RemoteSettings
 from mace_cache.storage.tiered import TieredStorage, TieredStorageFactory
 from tests.helpers import FakeFactory, FaultyStorage
@@ -261,9 +263,13 @@ def test_the_threads_go_with_the_factory() -> None:
     scene.settle()
     thread = scene.storage._uploads._thread
     assert thread is not None
+    uploads = scene.storage._uploads
     del scene
     thread.join(30)
     assert not thread.is_alive()
+    late: list[int] = []
+    uploads.submit(partial(late.append, 1))  # by a harvest that took longer than the cache lived
+    assert late == [1]
 
 
 @pytest.fixture
@@ -321,19 +327,20 @@ def test_a_builder_that_stores_nothing_lets_the_next_one_build(
 
 
 def test_a_claim_that_is_lost_is_renewed_no_more() -> None:
-    """All at a place are renewed together; other places by themselves."""
+    """All at a place are renewed together; other places by themselves. Those awaited are told."""
     renewal, asked = Renewal(0.01), list[tuple[str, list[str]]]()
-    two = threading.Event()
+    two, awaited = threading.Event(), set[str]()
 
-    def renew(place: str, keys: list[str]) -> list[str]:
+    def renew(place: str, keys: list[str]) -> dict[str, bool]:
         asked.append((place, keys))
-        if asked.count(("a", ["1", "3"])) and asked.count(("b", ["1"])):
+        if awaited and asked.count(("a", ["1", "3"])) and asked.count(("b", ["1"])):
             two.set()
-        return [key for key in keys if key != "2"]
+        return {key: key == "3" for key in keys if key != "2"}
 
     for place, key in (("a", "1"), ("a", "2"), ("a", "3"), ("b", "1")):
-        renewal.keep(place, key, partial(renew, place))
+        renewal.keep(place, key, Claim(partial(renew, place), partial(awaited.add, place + key)))
     assert two.wait(30)
+    assert awaited == {"a3"}
     assert any(len(keys) > 1 for _, keys in asked)
     for place, key in (("a", "1"), ("a", "3"), ("b", "1")):
         renewal.drop(place, key)
@@ -359,17 +366,21 @@ def test_answers_that_bring_nothing_are_not_waited_for_all_day(
     scene.storage.insert(make_key(), make_program())
     assert scene.settle() == [make_key()]
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "brought nothing); it is set aside for a minute" in record.getMessage()
+    assert "its answers have cost" in record.getMessage()
 
 
-def test_answers_that_bring_something_are_waited_for() -> None:
-    """A program takes longer to build than to fetch."""
+@pytest.mark.parametrize(("build_seconds", "fetched"), [(0.01, (0, 4)), (10.0, (6, 6))])
+def test_answers_that_bring_something_are_waited_for_as_long_as_a_build(
+    build_seconds: float, fetched: tuple[int, int]
+) -> None:
+    """What takes longer to fetch than to build isn't fetched all day."""
     remote = Late()
     for number in range(6):
-        remote._memory.insert(make_key(number), make_program(number))
+        program = replace(make_program(number), build_seconds=build_seconds)
+        remote._memory.insert(make_key(number), program)
     scene = Scene(remote, HASTY)
-    for number in range(6):
-        assert scene.storage.fetch(make_key(number)) is not None
+    answers = [scene.storage.fetch(make_key(number)) for number in range(6)]
+    assert fetched[0] <= len(answers) - answers.count(None) <= fetched[1]
 
 
 def test_misses_of_another_minute_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,6 +405,32 @@ def test_leases_that_never_end_are_waited_for_once(
     assert "lease failed (waited 0.3 s" in caplog.text
     for number in range(3):
         holder.release(make_key(number))
+
+
+@pytest.mark.parametrize(
+    ("answers", "most"), [([Turn.WAIT, Turn.FETCH], 1), ([Turn.WAIT, Turn.BUILD], 5)]
+)
+def test_waits_that_bring_nothing_come_to_an_end(
+    machines: Callable[[], TieredStorageFactory],
+    answers: list[Turn],
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of a server that says to wait for each program, and then has none."""
+    storage = machines().create_storage(NAME)
+    turns: list[Turn] = []
+
+    def answer(_key: str) -> Turn:
+        turns.append(answers[len(turns) % len(answers)])
+        return turns[-1]
+
+    monkeypatch.setattr(storage._remote, "turn", answer)
+    for number in range(10):
+        if storage.claim(make_key(number), 0.1):
+            assert storage.fetch(make_key(number)) is None
+    assert len(turns) <= 2 * most
+    assert "lease failed (waited" in caplog.text
 
 
 def test_a_lease_without_an_end_holds_nobody_up(
