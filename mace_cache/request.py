@@ -145,12 +145,14 @@ def identify(request: BuildRequest) -> IdentifiedProgram:
 
     Raises:
         FingerprintError: a device can't be identified.
-        UncacheableError: a device isn't one of the context's, or nobody could build with such
-            arguments: pyopencl says what is wrong with them.
+        UncacheableError: there is no source, a device isn't one of the context's, or nobody could
+            build with such arguments: pyopencl says what is wrong with them.
     """
     context, source = request.context, request.source
     if not isinstance(source, str | bytes):
         raise UncacheableError(f"its source is {type(source)}")
+    if not source:
+        raise UncacheableError("its source is empty")  # rusticl dies when it is asked for a binary
     try:
         devices = _devices(request)
         driver_options = opencl.driver_options(context, request.options)
