@@ -16,6 +16,7 @@ from mace_cache import opencl
 from mace_cache._program_parts import (
     caching_is_off,
     context_of,
+    lend_source,
     make_own,
     makes_own_options,
     put_built,
@@ -28,7 +29,7 @@ from mace_cache._report import warn_once
 from mace_cache.explanation import Explanation, Origin, Outcome
 from mace_cache.records import NONE, Record, attach, explain_built, record_of
 from mace_cache.request import make_request
-from mace_cache.resident import note_rebuilt
+from mace_cache.resident import kept_of, note_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,12 +123,12 @@ class Hooked:
             return self._cache
 
     def _cache_at(self, place: str | os.PathLike[str]) -> ProgramCache | None:
-        path = os.path.abspath(place)
         with self._lock:
             try:
+                path = os.path.abspath(place)  # there may be no working directory
                 cache = self._at.pop(path, None) or _open_cache(path)
             except Exception as error:  # noqa: BLE001 (as above)
-                warn_once(logger, "open", "no cache can be opened in %s (%r)", path, error)
+                warn_once(logger, "open", "no cache can be opened in %r (%r)", place, error)
                 return None
             self._at[path] = cache
             if len(self._at) > _MOST_PLACES:
@@ -149,7 +150,8 @@ def as_its_own(program: cl.Program) -> Iterator[None]:
 @contextmanager
 def _unbuilt(program: cl.Program) -> Iterator[None]:
     before = record_of(program)
-    if before.explanation.outcome is Outcome.BYPASS:  # it is its own
+    own = before.explanation.outcome is Outcome.BYPASS
+    if own and not _is_lent_source(program):
         yield
         return
     undo = unbuild(program)
@@ -161,6 +163,18 @@ def _unbuilt(program: cl.Program) -> Iterator[None]:
         undo()
         attach(program, before)
         raise
+
+
+def _is_lent_source(program: cl.Program) -> bool:
+    """Lend its source to another wrapper (`from_int_ptr`) of a program that was loaded.
+
+    To build what was loaded gives the same code whatever the options, and PoCL 3.1 dies of it.
+    """
+    kept = kept_of(program)
+    resident = None if kept is None else record_of(kept).resident
+    if resident is None or not resident.loaded:
+        return False
+    return lend_source(program, resident.wanted.identified.request.source)
 
 
 def source_info_of(program: cl.Program, info: cl.program_info) -> object:

@@ -14,6 +14,7 @@ import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +43,12 @@ from tests.helpers import (
     refuse_loads,
     run_child,
     scale,
+    watch_fetches,
     watch_loads,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PLAIN = dict(vars(cl.Program))
 BROKEN = "kernel void broken( {"
@@ -342,6 +343,16 @@ print(mace_cache.explain(program))
     assert stored.exists()
 
 
+def test_a_program_of_no_source(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its binary isn't asked for, which some drivers die of."""
+    seen = watch_fetches(monkeypatch)
+    with mace_cache.installed(cache := ProgramCache()):
+        program = build(context, source="")
+        cache.flush()
+    assert mace_cache.explain(program).reason == "this program can't be cached: its source is empty"
+    assert not seen
+
+
 def test_disabled(
     context: cl.Context, monkeypatch: pytest.MonkeyPatch, cache_directory: Path
 ) -> None:
@@ -583,6 +594,27 @@ def test_what_was_built_anew_of_another_header(
         for factor in (3, 5):
             header.write_text(f"#define FACTOR {factor}\n")
             assert scale(build(context, arguments, source=source)) == factor
+
+
+def test_another_wrapper_of_a_loaded_program(context: cl.Context, stored: Path) -> None:
+    """Built, it is a program of its own, of the source and the new options; the other one stays."""
+    assert stored.exists()
+    with mace_cache.installed():
+        program = build(context, "-DFACTOR=3")
+        assert mace_cache.explain(program).origin is Origin.STORAGE
+        wrappers: list[cl.Program] = [
+            cl.Program.from_int_ptr(program.int_ptr),
+            cl.Program(program._get_prg()),
+            cl.Program(program._get_prg()),
+        ]
+        with pytest.raises(TypeError):
+            build_again(wrappers[0], 5)
+        assert [scale(wrapper) for wrapper in wrappers] == [3, 3, 3]
+        wrappers[0].build("-DFACTOR=5")
+        wrappers[1].build("-DFACTOR=7")
+    wrappers[2].build("-DFACTOR=11")  # the block is over
+    assert [scale(wrapper) for wrapper in wrappers] == [5, 7, 11]
+    assert scale(program) == 3
 
 
 def test_variables_of_a_program(context: cl.Context) -> None:
@@ -862,6 +894,25 @@ def test_a_cache_dir_that_all_can_write_to(context: cl.Context, tmp_path: Path) 
             program.build(cache_dir=str(shared))
             assert outcome(program) is not Outcome.HIT
     assert not list(shared.iterdir())
+
+
+def test_a_cache_dir_without_a_working_directory(context: cl.Context, tmp_path: Path) -> None:
+    """Nobody can tell where it is, nor what a path that raises leads to: nothing is cached."""
+
+    class Broken(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            raise ZeroDivisionError
+
+    gone, before = tmp_path / "gone", Path.cwd()
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        with mace_cache.installed():
+            for place in ("relative", Broken()):
+                assert outcome(build(context, None, None, place)) is Outcome.BYPASS
+    finally:
+        os.chdir(before)
 
 
 def test_a_cache_dir_that_cant_be_used(
