@@ -26,8 +26,9 @@ from mace_cache._program_parts import (
     unbuilt_of,
 )
 from mace_cache._report import warn_once
+from mace_cache.building import explain_failure
 from mace_cache.explanation import Explanation, Origin, Outcome
-from mace_cache.records import NONE, Record, attach, explain_built, record_of
+from mace_cache.records import NONE, Record, attach, record_of
 from mace_cache.request import make_request
 from mace_cache.resident import kept_of, note_rebuilt
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mace_cache.cache import ProgramCache
+    from mace_cache.keeping import Missing
     from mace_cache.request import BuildRequest
 
     Build = Callable[..., cl.Program]
@@ -269,19 +271,18 @@ def _passed_by(program: cl.Program, started: float, why: str) -> None:
 def _build(
     build: Build, program: cl.Program, request: BuildRequest, cache: ProgramCache
 ) -> cl.Program:
-    def from_source(request: BuildRequest) -> tuple[cl.Program, float]:
+    def from_source(said: BuildRequest, missing: Missing) -> tuple[cl.Program, float]:
         started = time.perf_counter()
-        with saying(program, request.source):
-            build(program, request.options, request.devices, False)
+        try:
+            with saying(program, said.source):
+                build(program, said.options, said.devices, False)
+        except cl.Error:
+            attach(program, Record(explain_failure(request, missing), None))
+            raise
         # What the cache keeps must not keep the application's own object.
         return opencl.share(program), time.perf_counter() - started
 
-    try:
-        record = record_of(built := cache.builder.build(request, from_source))
-    except cl.Error:
-        explanation = explain_built(request, "its source doesn't build", Outcome.MISS)
-        attach(program, Record(explanation, None))
-        raise
+    record = record_of(built := cache.builder.build(request, from_source))
     if record.explanation.origin is not Origin.SOURCE:
         put_built(program, built, record.explanation.seconds)
     attach(program, record)

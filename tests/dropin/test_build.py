@@ -792,7 +792,23 @@ def test_errors_stay(context: cl.Context, cache_directory: Path) -> None:
     assert error.__cause__ is None
     assert "error" in _log_of(tried, context.devices[0])
     assert not entries(cache_directory)
-    assert mace_cache.explain(tried).reason == "its source doesn't build"
+    explained = mace_cache.explain(tried)
+    assert (explained.outcome, len(explained.key)) == (Outcome.MISS, 64)
+    assert explained.reason == "no tier has it, and it doesn't build"
+
+
+def test_a_failure_that_cant_be_cached(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is explained as it is traced."""
+    monkeypatch.setenv("MACE_CACHE_TRACE", "1")
+    program = cl.Program(context, f"{BROKEN} __TIME__")
+    with mace_cache.installed():
+        failure(program.build)
+    explained = mace_cache.explain(program)
+    assert (explained.outcome, explained.key) == (Outcome.BYPASS, "")
+    assert f"{explained.reason}\n" in capsys.readouterr().err
+    assert explained.reason.endswith("the source has __TIME__ in line 1, and it doesn't build")
 
 
 def _log_of(program: Any, device: cl.Device) -> str:
