@@ -59,7 +59,7 @@ def _completed(missed: Missed, stored: Known) -> Missed:
     if not missed.components:
         for traits in stored.traits:
             if traits.key == missed.key and traits.fingerprint in missed.fingerprints:
-                return missed._replace(components=traits.components)
+                return missed._replace(components=traits.components, options=traits.options)
     return missed
 
 
