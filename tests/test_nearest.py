@@ -449,7 +449,11 @@ def test_explain_miss(
     assert "nothing is known of a last run" in one_line(run("explain-miss"), code=1)
     with ProgramCache() as cache:
         cache.build(context, make_source("explained"), ["-DFACTOR=5"])
-    assert "1 hit, 0 builds from source" in run("explain-miss").output
+    output = run("explain-miss").output
+    assert "1 hit, 0 builds from source" in output
+    assert "runs that only read or had caching disabled are noted nowhere" in " ".join(
+        output.split()
+    )
 
 
 def begin_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
