@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Build = Callable[..., cl.Program]
 
-__all__ = ["Hooked", "as_its_own", "build_log_of", "source_info_of"]
+__all__ = ["Hooked", "as_its_own", "build_log_of", "info_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def _is_lent_source(program: cl.Program) -> bool:
     return lend_source(program, resident.wanted.identified.request.source)
 
 
-def source_info_of(program: cl.Program, info: cl.program_info) -> object:
+def info_of(program: cl.Program, info: cl.program_info) -> object:
     """Give what a program of a source would answer, though it was loaded from a binary.
 
     Args:
@@ -187,16 +187,34 @@ def source_info_of(program: cl.Program, info: cl.program_info) -> object:
         info: what is asked for.
 
     Returns:
-        The source, or None where the program itself knows best.
+        The source or IL, or the devices or their number, or None where the program itself knows
+        best.
     """
-    if info not in (cl.program_info.SOURCE, cl.program_info.IL) or not _loaded(program):
-        return None
+    asked = cl.program_info
+    if info in (asked.SOURCE, asked.IL) and _loaded(program):
+        return _source_of_unbuilt(program, info)
+    if info in (asked.DEVICES, asked.NUM_DEVICES):
+        devices = _devices_of_loaded(program)
+        if len(devices) > 1:  # of fewer the program itself knows best
+            return devices if info == asked.DEVICES else len(devices)
+    return None
+
+
+def _source_of_unbuilt(program: cl.Program, info: cl.program_info) -> object:
     unbuilt = unbuilt_of(program)
     if isinstance(unbuilt, bytes):
         return unbuilt.decode(errors="replace")
     if isinstance(unbuilt, str) or unbuilt is None:
         return unbuilt if info == cl.program_info.SOURCE else None
     return unbuilt.get_info(info)
+
+
+def _devices_of_loaded(program: cl.Program) -> list[cl.Device]:
+    """Give the devices of a loaded program's context, which are those of a program of a source."""
+    resident = record_of(program).resident
+    if resident is None or not resident.loaded:
+        return []
+    return list(resident.wanted.identified.request.context.devices)
 
 
 def build_log_of(program: cl.Program, device: object, info: object) -> str | None:
@@ -214,12 +232,12 @@ def build_log_of(program: cl.Program, device: object, info: object) -> str | Non
     resident = record_of(program).resident
     if not loaded or resident is None:
         return None
-    wanted = resident.wanted
-    for tiers, found in zip(wanted.tiers, loaded, strict=True):
-        fingerprints = zip(wanted.identified.devices, wanted.identified.fingerprints, strict=True)
-        if any(one == device and its == tiers.fingerprint for one, its in fingerprints):
-            return str(found.program.build_log)
-    return None
+    identified = resident.wanted.identified
+    for one, its in zip(identified.devices, identified.fingerprints, strict=True):
+        for tiers, found in zip(resident.wanted.tiers, loaded, strict=True):
+            if one == device and its == tiers.fingerprint:
+                return str(found.program.build_log)
+    return "" if device in _devices_of_loaded(program) else None  # it wasn't built for this one
 
 
 def _loaded(program: cl.Program) -> tuple[Any, ...]:

@@ -758,12 +758,18 @@ for name in ("cold", "warm"):
     with mace_cache.installed():
         one = cl.Program(context, h.make_source("d")).build(devices=[second])
         both = cl.Program(context, h.make_source("d")).build()
-        print(mace_cache.explain(one).outcome.value, mace_cache.explain(both).outcome.value,
+        turned = cl.Program(context, h.make_source("d")).build(devices=[second, first])
+        for program in (one, turned):
+            assert program.devices == program.get_info(cl.program_info.DEVICES) == [first, second]
+            assert program.num_devices == program.get_info(cl.program_info.NUM_DEVICES) == 2
+            for device in context.devices:
+                assert program.get_build_info(device, cl.program_build_info.LOG) == ""
+        print(*[mace_cache.explain(program).outcome.value for program in (one, both, turned)],
               h.scale(one, cl.CommandQueue(context, second)),
               *[h.scale(both, cl.CommandQueue(context, device)) for device in context.devices])
 """
     printed = run_child(code, POCL_DEVICES="pthread basic").splitlines()
-    assert printed == ["miss miss 2 2 2", "hit hit 2 2 2"]
+    assert printed == ["miss miss hit 2 2 2", "hit hit hit 2 2 2"]
     assert entries(cache_directory)
 
 
