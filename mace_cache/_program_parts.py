@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "caching_is_off",
     "context_of",
+    "lend_source",
     "make_own",
     "makes_own_options",
     "put_built",
@@ -83,6 +84,22 @@ def saying(program: cl.Program, source: str | bytes) -> Iterator[None]:
     finally:
         if isinstance(own, str):
             held["_source"] = own
+
+
+def lend_source(program: cl.Program, source: str | bytes) -> bool:
+    """Have `unbuild` make a program, which knows no source, one of this source.
+
+    Returns:
+        Whether it will.
+    """
+    held = vars(program)
+    if "_source" in held or "_context" not in held:
+        return False
+    try:
+        held[_UNBUILT] = make_unbuilt(held["_context"], source)
+    except (cl.Error, TypeError):
+        return False
+    return True
 
 
 def unbuild(program: cl.Program) -> Callable[[], None]:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from mace_cache.tracing import Tracer
     from mace_cache.unwritten import Unwritten
 
-    FromSource = Callable[[BuildRequest], tuple[cl.Program, float]]
+    FromSource = Callable[[BuildRequest, Missing], tuple[cl.Program, float]]
 
-__all__ = ["Builder"]
+__all__ = ["Builder", "explain_failure"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Builder:
 
         Args:
             request: what is asked for.
-            from_source: what builds it from its source, and gives it with the seconds that took;
-                as pyopencl does if None.
+            from_source: what builds it from its source, told why, and gives it with the seconds
+                that took; as pyopencl does if None.
 
         Raises:
             pyopencl.Error: the source doesn't build.
@@ -175,10 +175,9 @@ class Builder:
         if missing.crashed and missing.wanted is not None:
             said = _said_anew(request, missing.wanted)
         try:
-            program, seconds = (from_source or self._build_plainly)(said)
+            program, seconds = (from_source or self._build_plainly)(said, missing)
         except Exception:
-            reason = f"{missing.reason}, and it doesn't build"
-            self._tell(None, explain_built(request, reason, missing.outcome, missing.key), missing)
+            self._tell(None, explain_failure(request, missing), missing)
             raise
         resident, reason = self._keeper.keep_built(program, seconds, missing)
         explanation = explain_built(request, reason, missing.outcome, missing.key)
@@ -204,7 +203,7 @@ class Builder:
         if self.tracer is not None:
             self.tracer.tell(explanation, missed)
 
-    def _build_plainly(self, request: BuildRequest) -> tuple[cl.Program, float]:
+    def _build_plainly(self, request: BuildRequest, _why: Missing) -> tuple[cl.Program, float]:
         return opencl.build_from_source(
             request.context,
             request.source,
@@ -273,6 +272,17 @@ class Builder:
             if tiers is None:
                 tiers = self._unwritten.tiers[fingerprint] = self._make_tiers(fingerprint)
         return tiers
+
+
+def explain_failure(request: BuildRequest, missing: Missing) -> Explanation:
+    """Explain a program whose source doesn't build.
+
+    Args:
+        request: what was asked for.
+        missing: why it had to be built.
+    """
+    reason = f"{missing.reason}, and it doesn't build"
+    return explain_built(request, reason, missing.outcome, missing.key)
 
 
 def _said_anew(request: BuildRequest, wanted: WantedProgram) -> BuildRequest:

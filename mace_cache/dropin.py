@@ -207,11 +207,11 @@ def _as_its_own(program: cl.Program) -> AbstractContextManager[None]:
 def _make_get_info(before: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(before)
     def get_info(self: cl.Program, arg: cl.program_info) -> object:
-        from mace_cache.hooked import source_info_of  # noqa: PLC0415 (as above)
+        from mace_cache.hooked import info_of  # noqa: PLC0415 (as above)
 
         self._get_prg()  # as above
-        source = source_info_of(self, arg)
-        return before(self, arg) if source is None else source
+        answer = info_of(self, arg)
+        return before(self, arg) if answer is None else answer
 
     return get_info
 
@@ -231,10 +231,10 @@ def _make_get_build_info(before: Callable[..., object]) -> Callable[..., object]
 def _make_property(info: cl.program_info) -> Callable[[property], property]:
     def make(before: property) -> property:
         def get(self: cl.Program) -> object:
-            from mace_cache.hooked import source_info_of  # noqa: PLC0415 (as above)
+            from mace_cache.hooked import info_of  # noqa: PLC0415 (as above)
 
-            source = source_info_of(self, info)
-            return before.__get__(self) if source is None else source
+            answer = info_of(self, info)
+            return before.__get__(self) if answer is None else answer
 
         return property(get, doc=before.__doc__)
 
@@ -245,8 +245,10 @@ _ARGUMENTS = 2  # of get_build_info, besides the program
 _REPLACEMENTS: dict[str, Callable[[Any], Any]] = {
     "build": _make_build,
     "compile": _make_compile,
+    "devices": _make_property(cl.program_info.DEVICES),
     "get_build_info": _make_get_build_info,
     "get_info": _make_get_info,
     "il": _make_property(cl.program_info.IL),
+    "num_devices": _make_property(cl.program_info.NUM_DEVICES),
     "source": _make_property(cl.program_info.SOURCE),
 }

@@ -16,6 +16,7 @@ from mace_cache import opencl
 from mace_cache._program_parts import (
     caching_is_off,
     context_of,
+    lend_source,
     make_own,
     makes_own_options,
     put_built,
@@ -25,20 +26,22 @@ from mace_cache._program_parts import (
     unbuilt_of,
 )
 from mace_cache._report import warn_once
+from mace_cache.building import explain_failure
 from mace_cache.explanation import Explanation, Origin, Outcome
-from mace_cache.records import NONE, Record, attach, explain_built, record_of
+from mace_cache.records import NONE, Record, attach, record_of
 from mace_cache.request import make_request
-from mace_cache.resident import note_rebuilt
+from mace_cache.resident import kept_of, note_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mace_cache.cache import ProgramCache
+    from mace_cache.keeping import Missing
     from mace_cache.request import BuildRequest
 
     Build = Callable[..., cl.Program]
 
-__all__ = ["Hooked", "as_its_own", "build_log_of", "source_info_of"]
+__all__ = ["Hooked", "as_its_own", "build_log_of", "info_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +125,12 @@ class Hooked:
             return self._cache
 
     def _cache_at(self, place: str | os.PathLike[str]) -> ProgramCache | None:
-        path = os.path.abspath(place)
         with self._lock:
             try:
+                path = os.path.abspath(place)  # there may be no working directory
                 cache = self._at.pop(path, None) or _open_cache(path)
             except Exception as error:  # noqa: BLE001 (as above)
-                warn_once(logger, "open", "no cache can be opened in %s (%r)", path, error)
+                warn_once(logger, "open", "no cache can be opened in %r (%r)", place, error)
                 return None
             self._at[path] = cache
             if len(self._at) > _MOST_PLACES:
@@ -149,7 +152,8 @@ def as_its_own(program: cl.Program) -> Iterator[None]:
 @contextmanager
 def _unbuilt(program: cl.Program) -> Iterator[None]:
     before = record_of(program)
-    if before.explanation.outcome is Outcome.BYPASS:  # it is its own
+    own = before.explanation.outcome is Outcome.BYPASS
+    if own and not _is_lent_source(program):
         yield
         return
     undo = unbuild(program)
@@ -163,7 +167,19 @@ def _unbuilt(program: cl.Program) -> Iterator[None]:
         raise
 
 
-def source_info_of(program: cl.Program, info: cl.program_info) -> object:
+def _is_lent_source(program: cl.Program) -> bool:
+    """Lend its source to another wrapper (`from_int_ptr`) of a program that was loaded.
+
+    To build what was loaded gives the same code whatever the options, and PoCL 3.1 dies of it.
+    """
+    kept = kept_of(program)
+    resident = None if kept is None else record_of(kept).resident
+    if resident is None or not resident.loaded:
+        return False
+    return lend_source(program, resident.wanted.identified.request.source)
+
+
+def info_of(program: cl.Program, info: cl.program_info) -> object:
     """Give what a program of a source would answer, though it was loaded from a binary.
 
     Args:
@@ -171,16 +187,34 @@ def source_info_of(program: cl.Program, info: cl.program_info) -> object:
         info: what is asked for.
 
     Returns:
-        The source, or None where the program itself knows best.
+        The source or IL, or the devices or their number, or None where the program itself knows
+        best.
     """
-    if info not in (cl.program_info.SOURCE, cl.program_info.IL) or not _loaded(program):
-        return None
+    asked = cl.program_info
+    if info in (asked.SOURCE, asked.IL) and _loaded(program):
+        return _source_of_unbuilt(program, info)
+    if info in (asked.DEVICES, asked.NUM_DEVICES):
+        devices = _devices_of_loaded(program)
+        if len(devices) > 1:  # of fewer the program itself knows best
+            return devices if info == asked.DEVICES else len(devices)
+    return None
+
+
+def _source_of_unbuilt(program: cl.Program, info: cl.program_info) -> object:
     unbuilt = unbuilt_of(program)
     if isinstance(unbuilt, bytes):
         return unbuilt.decode(errors="replace")
     if isinstance(unbuilt, str) or unbuilt is None:
         return unbuilt if info == cl.program_info.SOURCE else None
     return unbuilt.get_info(info)
+
+
+def _devices_of_loaded(program: cl.Program) -> list[cl.Device]:
+    """Give the devices of a loaded program's context, which are those of a program of a source."""
+    resident = record_of(program).resident
+    if resident is None or not resident.loaded:
+        return []
+    return list(resident.wanted.identified.request.context.devices)
 
 
 def build_log_of(program: cl.Program, device: object, info: object) -> str | None:
@@ -198,12 +232,12 @@ def build_log_of(program: cl.Program, device: object, info: object) -> str | Non
     resident = record_of(program).resident
     if not loaded or resident is None:
         return None
-    wanted = resident.wanted
-    for tiers, found in zip(wanted.tiers, loaded, strict=True):
-        fingerprints = zip(wanted.identified.devices, wanted.identified.fingerprints, strict=True)
-        if any(one == device and its == tiers.fingerprint for one, its in fingerprints):
-            return str(found.program.build_log)
-    return None
+    identified = resident.wanted.identified
+    for one, its in zip(identified.devices, identified.fingerprints, strict=True):
+        for tiers, found in zip(resident.wanted.tiers, loaded, strict=True):
+            if one == device and its == tiers.fingerprint:
+                return str(found.program.build_log)
+    return "" if device in _devices_of_loaded(program) else None  # it wasn't built for this one
 
 
 def _loaded(program: cl.Program) -> tuple[Any, ...]:
@@ -255,19 +289,18 @@ def _passed_by(program: cl.Program, started: float, why: str) -> None:
 def _build(
     build: Build, program: cl.Program, request: BuildRequest, cache: ProgramCache
 ) -> cl.Program:
-    def from_source(request: BuildRequest) -> tuple[cl.Program, float]:
+    def from_source(said: BuildRequest, missing: Missing) -> tuple[cl.Program, float]:
         started = time.perf_counter()
-        with saying(program, request.source):
-            build(program, request.options, request.devices, False)
+        try:
+            with saying(program, said.source):
+                build(program, said.options, said.devices, False)
+        except cl.Error:
+            attach(program, Record(explain_failure(request, missing), None))
+            raise
         # What the cache keeps must not keep the application's own object.
         return opencl.share(program), time.perf_counter() - started
 
-    try:
-        record = record_of(built := cache.builder.build(request, from_source))
-    except cl.Error:
-        explanation = explain_built(request, "its source doesn't build", Outcome.MISS)
-        attach(program, Record(explanation, None))
-        raise
+    record = record_of(built := cache.builder.build(request, from_source))
     if record.explanation.origin is not Origin.SOURCE:
         put_built(program, built, record.explanation.seconds)
     attach(program, record)

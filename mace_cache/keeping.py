@@ -228,4 +228,5 @@ def _describe(program: cl.Program | None, explanation: Explanation, missing: Mis
         key=wanted.source.key,
         fingerprints=tuple(tiers.fingerprint.text for tiers in wanted.tiers),
         components=wanted.source.components,
+        options=wanted.identified.options_text,
     )

@@ -44,6 +44,7 @@ class Missed(NamedTuple):
         kernel_names: its kernels, or nothing where they can't be known.
         fingerprints: the texts of the fingerprints it was built for.
         components: what the key is made of, or nothing where that is too much to be noted.
+        options: the build options, as the driver gets them, or nothing as for *components*.
     """
 
     outcome: str
@@ -53,6 +54,7 @@ class Missed(NamedTuple):
     kernel_names: tuple[str, ...] = ()
     fingerprints: tuple[str, ...] = ()
     components: tuple[tuple[str, str], ...] = ()
+    options: str = ""
 
 
 class Run(NamedTuple):
@@ -150,7 +152,7 @@ def _line(run: Run) -> bytes:
     for missed in run.missed:
         note = missed._asdict()
         if len(json.dumps(note)) > _LARGEST_NOTE:
-            note = missed._replace(components=())._asdict()
+            note = missed._replace(components=(), options="")._asdict()
         room -= len(json.dumps(note))
         if room < 0:
             break
@@ -187,4 +189,5 @@ def _parse_note(note: dict[str, Any]) -> Missed:
         kernel_names=tuple(map(str, note["kernel_names"])),
         fingerprints=tuple(map(str, note["fingerprints"])),
         components=tuple((str(name), str(value)) for name, value in note["components"]),
+        options=str(note["options"]),
     )

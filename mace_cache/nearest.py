@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache.fingerprint import components
+from mace_cache.errors import UncacheableError
+from mace_cache.fingerprint import components, storage_name
+from mace_cache.source import include_directories
 from mace_cache.storage.directory import DirectoryStorageFactory
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ _SHOWN = 4  # differences
 _LONGEST_VALUE = 60  # characters
 _BEFORE_DIFFERENCE = 10  # characters
 _SOURCES = frozenset({"source", "IL"})
+_PLACE = "-I <"  # how the key's options name an include directory, with its number
 _OTHER_SOURCE = 1_000  # any number of other differences is nearer
 
 
@@ -34,6 +38,7 @@ class Traits(NamedTuple):
         components: what the key is made of.
         kernel_names: its kernels.
         created: when it was built, in seconds since 1970.
+        options: the build options, as the driver gets them.
     """
 
     key: str
@@ -41,6 +46,7 @@ class Traits(NamedTuple):
     components: tuple[tuple[str, str], ...]
     kernel_names: tuple[str, ...]
     created: float = 0.0
+    options: str = ""
 
 
 class Known(NamedTuple):
@@ -61,16 +67,19 @@ class Nearest(NamedTuple):
     Attributes:
         key: its key.
         differences: what the missed one differs in, the telling first, as a person would say it.
+        stored_for: where it is the same program, the storage of its device and environment.
     """
 
     key: str
     differences: tuple[str, ...]
+    stored_for: str = ""
 
     def __str__(self) -> str:
         """Say it in a line."""
         more = len(self.differences) - _SHOWN
         shown = ", ".join(self.differences[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"it differs from {self.key[:12]} in {shown}"
+        other = f"the one stored for {self.stored_for}" if self.stored_for else self.key[:12]
+        return f"it differs from {other} in {shown}"
 
 
 def read_traits(factory: KVStorageFactory) -> Known:
@@ -122,13 +131,21 @@ def _traits(storage: KVStorage, key: str) -> Traits | None:
         return None
     if found is None:
         return None
-    return Traits(key, found.fingerprint, found.components, found.kernel_names, found.created)
+    return Traits(
+        key,
+        found.fingerprint,
+        found.components,
+        found.kernel_names,
+        found.created,
+        found.options,
+    )
 
 
 def find_nearest(missed: Missed, known: Iterable[Traits]) -> Nearest | None:
     """Find what a missed program is most like.
 
-    That is one of the same source, or else one that has the same kernels.
+    That is one of the same source, or else one that has the same kernels; of several the one that
+    differs in the fewest parts, each word of the options being one more.
 
     Args:
         missed: the program.
@@ -143,14 +160,13 @@ def find_nearest(missed: Missed, known: Iterable[Traits]) -> Nearest | None:
             differing = _differing(missed, fingerprint, other)
             if not differing:
                 continue
-            distance = len(differing)
+            distance = len(differing) + _number_of_words(*differing.get("options", ("", "")))
             if not _SOURCES.isdisjoint(differing):
                 if not missed.kernel_names or other.kernel_names != missed.kernel_names:
                     continue
                 distance += _OTHER_SOURCE
             if best is None or (distance, -other.created) < best[:2]:
-                spoken = tuple(_spoken(name, *values) for name, values in differing.items())
-                best = (distance, -other.created, Nearest(other.key, spoken))
+                best = (distance, -other.created, _told(missed, other, differing))
     return best[2] if best else None
 
 
@@ -169,6 +185,28 @@ def say_nearest(missed: Missed, nearest: Nearest | None, known: Known) -> str:
     if known.complete:
         return "nothing like it was stored before"
     return f"nothing like it is among the {len(known.traits)} programs that could be compared"
+
+
+def _told(missed: Missed, other: Traits, differing: dict[str, tuple[str, str]]) -> Nearest:
+    now, then = differing.get("options", ("", ""))
+    if now.count(_PLACE) != then.count(_PLACE):  # else places are all that differs in them
+        differing["options"] = _named(now, missed.options), _named(then, other.options)
+    spoken = tuple(_spoken(name, *values) for name, values in differing.items())
+    is_same = other.key == missed.key
+    return Nearest(other.key, spoken, storage_name(other.fingerprint) if is_same else "")
+
+
+def _named(placed: str, options: str) -> str:
+    """Give a key's options with the include directories, which it knows by their positions."""
+    try:
+        directories = dict(enumerate(include_directories(options), 1))
+    except UncacheableError:  # it was noted by somebody else
+        return placed
+    return re.sub(rf"{_PLACE}(\d+)>", lambda i: f"-I{directories.get(int(i[1]), i[0][3:])}", placed)
+
+
+def _number_of_words(now: str, then: str) -> int:
+    return len(_without(now, then).split()) + len(_without(then, now).split())
 
 
 def _differing(missed: Missed, fingerprint: str, other: Traits) -> dict[str, tuple[str, str]]:
@@ -207,8 +245,12 @@ def _spoken(name: str, now: str, then: str) -> str:
 
 def _without(options: str, others: str) -> str:
     """Give the options that aren't among the others, or not as often."""
-    more = Counter(options.split()) - Counter(others.split())
+    more = Counter(_words(options)) - Counter(_words(others))
     return " ".join(more.elements())
+
+
+def _words(options: str) -> list[str]:
+    return options.replace(_PLACE, _PLACE.replace(" ", "")).split()
 
 
 def _shown(value: str, other: str) -> str:

@@ -203,7 +203,8 @@ def fetch_binaries(program: cl.Program, devices: Sequence[cl.Device]) -> list[by
     Raises:
         pyopencl.Error: the driver didn't answer.
     """
-    built_for: list[cl.Device] = program.get_info(cl.program_info.DEVICES)  # type: ignore[assignment] # pyopencl states object
+    # Of pyopencl's own object: where `install` holds, a loaded program answers as one of a source.
+    built_for: list[cl.Device] = program._get_prg().get_info(cl.program_info.DEVICES)  # type: ignore[assignment] # pyopencl states object
     binaries = fetch_all_binaries(program)
     if len(binaries) == len(devices) == 1:
         return binaries  # PoCL names the parent of a sub-device, and devices not built for.

@@ -126,13 +126,21 @@ def make_request(
 ) -> BuildRequest:
     """Take down what a caller asks for, now.
 
-    Options and devices are copied: pyopencl takes iterators too, which can be read but once.
+    Options and devices are copied: pyopencl takes iterators too, which can be read but once. The
+    devices are taken in the order of the context's: PoCL hands out binaries in that of the build.
     """
     started = time.perf_counter()
     if isinstance(options, Iterable) and not isinstance(options, str):
         options = tuple(options)
-    devices = None if devices is None else list(devices)
+    devices = None if devices is None else _in_order(context, list(devices))
     return BuildRequest(context, source, options, devices, started)
+
+
+def _in_order(context: cl.Context, devices: list[cl.Device]) -> list[cl.Device]:
+    known = context.devices if len(devices) > 1 else []
+    if all(device in known for device in devices):
+        return sorted(devices, key=known.index)
+    return devices  # pyopencl says what is wrong with them
 
 
 def begun(request: BuildRequest) -> BuildRequest:
@@ -145,12 +153,14 @@ def identify(request: BuildRequest) -> IdentifiedProgram:
 
     Raises:
         FingerprintError: a device can't be identified.
-        UncacheableError: a device isn't one of the context's, or nobody could build with such
-            arguments: pyopencl says what is wrong with them.
+        UncacheableError: there is no source, a device isn't one of the context's, or nobody could
+            build with such arguments: pyopencl says what is wrong with them.
     """
     context, source = request.context, request.source
     if not isinstance(source, str | bytes):
         raise UncacheableError(f"its source is {type(source)}")
+    if not source:
+        raise UncacheableError("its source is empty")  # rusticl dies when it is asked for a binary
     try:
         devices = _devices(request)
         driver_options = opencl.driver_options(context, request.options)

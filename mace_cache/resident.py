@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mace_cache.request import WantedProgram
     from mace_cache.tiers import Found
 
-__all__ = ["ResidentProgram", "ResidentPrograms", "note_rebuilt", "watch"]
+__all__ = ["ResidentProgram", "ResidentPrograms", "kept_of", "note_rebuilt", "watch"]
 
 _MOST = 512
 _MOST_CONTEXTS = 16  # each may hold hundreds of megabytes on a GPU
@@ -31,6 +31,12 @@ def watch(program: cl.Program) -> None:
     _watched[opencl.handle_of(program)] = program
 
 
+def kept_of(program: cl.Program) -> cl.Program | None:
+    """Give what is kept of the OpenCL program that a program wraps, or None."""
+    held = vars(program).get("_prg")
+    return None if held is None else _watched.get(held.int_ptr)
+
+
 def note_rebuilt(program: cl.Program) -> None:
     """Note that a program is about to be built or compiled in its place.
 
@@ -40,8 +46,7 @@ def note_rebuilt(program: cl.Program) -> None:
     Args:
         program: the program, which needn't be one that is kept.
     """
-    held = vars(program).get("_prg")
-    kept = None if held is None else _watched.get(held.int_ptr)
+    kept = kept_of(program)
     if kept is not None:
         vars(kept)[_REBUILT] = True
 

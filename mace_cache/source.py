@@ -86,6 +86,18 @@ def describe(
     return _describe_all(text, parsed, working_directory)
 
 
+def include_directories(options: str) -> tuple[str, ...]:
+    """Give the directories that the key's options name by their positions.
+
+    Args:
+        options: as for `describe`.
+
+    Raises:
+        UncacheableError: as for `describe`.
+    """
+    return tuple([shown(directory) for directory in _parse_options(options).directories])
+
+
 def is_il(source: str | bytes) -> TypeGuard[bytes]:
     """Whether a program's source is SPIR-V, as pyopencl tells it."""
     return isinstance(source, bytes) and source.startswith(_IL_MAGIC)

@@ -357,7 +357,7 @@ def test_an_application_without_an_interpreter(
     """What ``sys.executable`` names would be the application once more: it isn't started."""
     monkeypatch.setattr(sys, "executable", "/opt/application")
     assert not has_interpreter()
-    assert choose_help(identify(make_request(context, "", None, None)), None) is None
+    assert choose_help(identify(make_request(context, "//", None, None)), None) is None
 
 
 def test_an_interrupt_ends_the_workers(

@@ -19,6 +19,7 @@ from mace_cache.config import RUN_VARIABLE
 from mace_cache.fingerprint import storage_name
 from mace_cache.missed import MOST_NOTED, Missed, MissedFile
 from mace_cache.nearest import Known, Traits, find_nearest, read_traits, say_nearest
+from mace_cache.source import describe
 from mace_cache.storage.directory import DirectoryStorageFactory
 from mace_cache.tracing import Tracer
 from tests.cli.conftest import FINGERPRINT, make_program, one_line, run
@@ -92,6 +93,52 @@ def test_values_that_differ_late(before: str, now: str) -> None:
     then += "..." if before[50:] else ""
     same = "..." + "V" * 10
     assert nearest.differences == (f"options ({same}{then} before, {same}{since} now)",)
+
+
+@pytest.mark.parametrize(
+    ("before", "difference"),
+    [
+        ("-I /a -DX=1", "options (-DX=1 before, -I/b -DX=2 now)"),
+        ("-DX=2", "options (none before, -I/a -I/b now)"),
+        ("-I /c -I /d -DX=1", "options (-DX=1 before, -DX=2 now)"),  # places aren't in the key
+    ],
+)
+def test_include_directories_have_names(before: str, difference: str) -> None:
+    """The key knows their numbers only; a person is told which one is new."""
+
+    def components(options: str) -> tuple[tuple[str, str], ...]:
+        return (("source", "1" * 64), *describe("", options).components[1:2])
+
+    now = '-I "/a" -I/b -DX=2'
+    missed = MISSED._replace(components=components(now), options=now)
+    nearest = find_nearest(
+        missed, [stored()._replace(components=components(before), options=before)]
+    )
+    assert nearest is not None
+    assert nearest.differences == (difference,)
+    noted = missed._replace(options="-include x")
+    nearest = find_nearest(noted, [stored()._replace(components=components("-DX=2"))])
+    assert nearest is not None
+    assert nearest.differences == ("options (none before, -I<1> -I<2> now)",)
+
+
+def test_words_of_the_options_count() -> None:
+    """One that differs in a header and a word is nearer than one that differs in many words."""
+    many = stored("1", options="-DA=2 -DB -DC -DD -O2")
+    few = stored("2", options="-O2", **{"header <a.h>": "absent"})
+    for known in ([many, few], [few, many]):
+        nearest = find_nearest(MISSED, known)
+        assert nearest is not None
+        assert nearest.key[0] == "2"
+
+
+def test_the_same_program_for_another_device() -> None:
+    """It has the same key, which says nothing: where it is stored is told instead."""
+    fingerprint = FINGERPRINT + "environment POCL_X: 1\n"
+    nearest = find_nearest(MISSED, [stored("f", fingerprint=fingerprint)])
+    said = "environment variable POCL_X (1 before, none now)"
+    place = storage_name(fingerprint)
+    assert str(nearest) == f"it differs from the one stored for {place} in {said}"
 
 
 def test_the_nearest_counts() -> None:
@@ -402,7 +449,11 @@ def test_explain_miss(
     assert "nothing is known of a last run" in one_line(run("explain-miss"), code=1)
     with ProgramCache() as cache:
         cache.build(context, make_source("explained"), ["-DFACTOR=5"])
-    assert "1 hit, 0 builds from source" in run("explain-miss").output
+    output = run("explain-miss").output
+    assert "1 hit, 0 builds from source" in output
+    assert "runs that only read or had caching disabled are noted nowhere" in " ".join(
+        output.split()
+    )
 
 
 def begin_another_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,5 +138,6 @@ def test_a_binary_belongs_to_its_device(
     """What can't be told apart isn't given: PoCL names devices that it hasn't built for."""
     answers = {cl.program_info.DEVICES: named}
     monkeypatch.setattr(opencl, "fetch_all_binaries", lambda _program: binaries)
-    program = cast("cl.Program", SimpleNamespace(get_info=answers.get))
+    own = SimpleNamespace(get_info=answers.get)
+    program = cast("cl.Program", SimpleNamespace(_get_prg=lambda: own))
     assert opencl.fetch_binaries(program, cast("Any", asked)) == expected

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["explain_miss"]
 
 _SHOWN_OF_KEY = 16  # digits
+_NOT_NOTED = (
+    "runs that only read or had caching disabled are noted nowhere, "
+    "builds with a cache_dir= of their own there"
+)
 
 
 @click.command("explain-miss")
@@ -41,7 +45,8 @@ def explain_miss(*, cache_directory: str | None, as_json: bool) -> None:
     factory = open_factory(cache_directory)
     last = MissedFile(factory.place).last()
     if last is None:
-        raise click.ClickException(f"nothing is known of a last run in {factory.place}")
+        message = f"nothing is known of a last run in {factory.place} ({_NOT_NOTED})"
+        raise click.ClickException(message)
     stored = read_traits(factory)
     missed = tuple(_completed(missed, stored) for missed in last.missed)
     last = last._replace(missed=missed)
@@ -59,7 +64,7 @@ def _completed(missed: Missed, stored: Known) -> Missed:
     if not missed.components:
         for traits in stored.traits:
             if traits.key == missed.key and traits.fingerprint in missed.fingerprints:
-                return missed._replace(components=traits.components)
+                return missed._replace(components=traits.components, options=traits.options)
     return missed
 
 
@@ -111,6 +116,8 @@ def _print(last: Run, nearest: Sequence[Nearest | None], known: Known) -> None:
         )
     if last.left_out:
         print_line(f"and {last.left_out} more, which are not noted")
+    print_line()
+    print_line(f"({_NOT_NOTED})")
 
 
 def _spoken_processes(number: int) -> str:

@@ -21,6 +21,7 @@ from mace_cache.fingerprint import storage_name
 from mace_cache.storage.directory import DirectoryStorageFactory
 
 START = Path(__file__).with_name("start.py")
+ADOPTED = Path(__file__).with_name("adopted.py")
 SHORT_EXIT = Path(__file__).with_name("short_exit.py")
 OCLGRIND = "/usr/lib/oclgrind/liboclgrind-rt-icd.so"
 
@@ -167,3 +168,16 @@ def test_an_exit_that_cuts_a_harvest_short(name: str, run: Run, tmp_path: Path) 
     for number in range(3):
         done = run(name, tmp_path / f"cache {number}", SHORT_EXIT)
         assert (done.returncode, done.stdout) == (0, "ended\n"), f"{name}: {done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_what_unmodified_programs_do(name: str, run: Run, tmp_path: Path) -> None:
+    """A wrapper of a loaded program is built with its own options, and a program of no source."""
+    seen = []
+    for _ in range(2):
+        done = run(name, tmp_path / "cache", ADOPTED)
+        assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
+        seen.append(json.loads(done.stdout.splitlines()[-1]))
+    assert [one["origin"] for one in seen] == ["source", "storage"]
+    assert seen[0]["filled"] == [4, 4]  # as without the cache: there is only one program
+    assert seen[1]["filled"] == [4, 3]

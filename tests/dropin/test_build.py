@@ -14,6 +14,7 @@ import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +43,12 @@ from tests.helpers import (
     refuse_loads,
     run_child,
     scale,
+    watch_fetches,
     watch_loads,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PLAIN = dict(vars(cl.Program))
 BROKEN = "kernel void broken( {"
@@ -342,6 +343,16 @@ print(mace_cache.explain(program))
     assert stored.exists()
 
 
+def test_a_program_of_no_source(context: cl.Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its binary isn't asked for, which some drivers die of."""
+    seen = watch_fetches(monkeypatch)
+    with mace_cache.installed(cache := ProgramCache()):
+        program = build(context, source="")
+        cache.flush()
+    assert mace_cache.explain(program).reason == "this program can't be cached: its source is empty"
+    assert not seen
+
+
 def test_disabled(
     context: cl.Context, monkeypatch: pytest.MonkeyPatch, cache_directory: Path
 ) -> None:
@@ -585,6 +596,27 @@ def test_what_was_built_anew_of_another_header(
             assert scale(build(context, arguments, source=source)) == factor
 
 
+def test_another_wrapper_of_a_loaded_program(context: cl.Context, stored: Path) -> None:
+    """Built, it is a program of its own, of the source and the new options; the other one stays."""
+    assert stored.exists()
+    with mace_cache.installed():
+        program = build(context, "-DFACTOR=3")
+        assert mace_cache.explain(program).origin is Origin.STORAGE
+        wrappers: list[cl.Program] = [
+            cl.Program.from_int_ptr(program.int_ptr),
+            cl.Program(program._get_prg()),
+            cl.Program(program._get_prg()),
+        ]
+        with pytest.raises(TypeError):
+            build_again(wrappers[0], 5)
+        assert [scale(wrapper) for wrapper in wrappers] == [3, 3, 3]
+        wrappers[0].build("-DFACTOR=5")
+        wrappers[1].build("-DFACTOR=7")
+    wrappers[2].build("-DFACTOR=11")  # the block is over
+    assert [scale(wrapper) for wrapper in wrappers] == [5, 7, 11]
+    assert scale(program) == 3
+
+
 def test_variables_of_a_program(context: cl.Context) -> None:
     """Where they keep their values, each program has its own; PoCL itself says there are none."""
     source = make_source("variables", "global int kept = 0;\n")
@@ -726,12 +758,18 @@ for name in ("cold", "warm"):
     with mace_cache.installed():
         one = cl.Program(context, h.make_source("d")).build(devices=[second])
         both = cl.Program(context, h.make_source("d")).build()
-        print(mace_cache.explain(one).outcome.value, mace_cache.explain(both).outcome.value,
+        turned = cl.Program(context, h.make_source("d")).build(devices=[second, first])
+        for program in (one, turned):
+            assert program.devices == program.get_info(cl.program_info.DEVICES) == [first, second]
+            assert program.num_devices == program.get_info(cl.program_info.NUM_DEVICES) == 2
+            for device in context.devices:
+                assert program.get_build_info(device, cl.program_build_info.LOG) == ""
+        print(*[mace_cache.explain(program).outcome.value for program in (one, both, turned)],
               h.scale(one, cl.CommandQueue(context, second)),
               *[h.scale(both, cl.CommandQueue(context, device)) for device in context.devices])
 """
     printed = run_child(code, POCL_DEVICES="pthread basic").splitlines()
-    assert printed == ["miss miss 2 2 2", "hit hit 2 2 2"]
+    assert printed == ["miss miss hit 2 2 2", "hit hit hit 2 2 2"]
     assert entries(cache_directory)
 
 
@@ -760,7 +798,23 @@ def test_errors_stay(context: cl.Context, cache_directory: Path) -> None:
     assert error.__cause__ is None
     assert "error" in _log_of(tried, context.devices[0])
     assert not entries(cache_directory)
-    assert mace_cache.explain(tried).reason == "its source doesn't build"
+    explained = mace_cache.explain(tried)
+    assert (explained.outcome, len(explained.key)) == (Outcome.MISS, 64)
+    assert explained.reason == "no tier has it, and it doesn't build"
+
+
+def test_a_failure_that_cant_be_cached(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is explained as it is traced."""
+    monkeypatch.setenv("MACE_CACHE_TRACE", "1")
+    program = cl.Program(context, f"{BROKEN} __TIME__")
+    with mace_cache.installed():
+        failure(program.build)
+    explained = mace_cache.explain(program)
+    assert (explained.outcome, explained.key) == (Outcome.BYPASS, "")
+    assert f"{explained.reason}\n" in capsys.readouterr().err
+    assert explained.reason.endswith("the source has __TIME__ in line 1, and it doesn't build")
 
 
 def _log_of(program: Any, device: cl.Device) -> str:
@@ -862,6 +916,25 @@ def test_a_cache_dir_that_all_can_write_to(context: cl.Context, tmp_path: Path) 
             program.build(cache_dir=str(shared))
             assert outcome(program) is not Outcome.HIT
     assert not list(shared.iterdir())
+
+
+def test_a_cache_dir_without_a_working_directory(context: cl.Context, tmp_path: Path) -> None:
+    """Nobody can tell where it is, nor what a path that raises leads to: nothing is cached."""
+
+    class Broken(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            raise ZeroDivisionError
+
+    gone, before = tmp_path / "gone", Path.cwd()
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        with mace_cache.installed():
+            for place in ("relative", Broken()):
+                assert outcome(build(context, None, None, place)) is Outcome.BYPASS
+    finally:
+        os.chdir(before)
 
 
 def test_a_cache_dir_that_cant_be_used(
