@@ -156,7 +156,7 @@ def test_a_remote_that_takes_nothing(tmp_path: Path) -> None:
     """It is full, or the account only reads: it is tried, and not only looked up."""
     reader = "ACL SETUSER reader on >S3KRET ~* -@all +@connection +strlen +get"
     with running_valkey(tmp_path) as server:
-        client = server.client()
+        client: Any = server.client()
         client.execute_command(*reader.split())
         *_, writes = examine(server.url, allow_unsigned=True)
         assert writes[0] == "ok"
