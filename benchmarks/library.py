@@ -5,7 +5,8 @@
 Each start is a process of its own with the driver's own caches empty: it builds every program of
 the bundled manifest in every variant that the device can build, and launches each kernel once. The
 first start of a driver finds an empty cache; the others find what it left. ``warm_cache()`` then
-fills an empty cache of its own, with a process a core. ``--write`` puts the table into README.md.
+fills an empty cache of its own, with a process a core. ``--write`` makes README.md's table of all
+that ``results/library-*.json`` hold, which are of several machines.
 """
 
 from __future__ import annotations
@@ -31,17 +32,23 @@ def main() -> None:
     parser.add_argument("--platform", default="", help="only platforms with this in their names")
     parser.add_argument("--repeats", type=int, default=3, help="starts from the cache: %(default)s")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="make README.md's table anew")
     arguments = parser.parse_args()
     names = json.loads(run_python([PROCESS, "platforms"], dict(os.environ)))
     drivers = [measure(name, arguments.repeats) for name in names if arguments.platform in name]
-    table = make_table(drivers)
-    print(table)
+    print(make_table(drivers))
     if arguments.json:
         document = {"machine": describe_machine(), "drivers": drivers}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.write:
-        replace_marked(ROOT / "README.md", "library", table)
+        replace_marked(ROOT / "README.md", "library", make_table(read_results()))
+
+
+def read_results() -> list[dict[str, Any]]:
+    """Collect the drivers of every file of figures, the slowest from source last."""
+    files = Path(__file__).with_name("results").glob("library-*.json")
+    found = [driver for file in files for driver in json.loads(file.read_text())["drivers"]]
+    return sorted(found, key=lambda driver: float(driver["from_source"]))
 
 
 def measure(platform: str, repeats: int) -> dict[str, Any]:
@@ -89,7 +96,8 @@ def make_table(drivers: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {driver['platform']} | {driver['programs']} | {driver['kernels']} "
+        f"| {driver['platform'].removeprefix('3.0 ').strip()} "
+        f"| {driver['programs']} | {driver['kernels']} "
         f"| {shown_seconds(driver['from_source'])} | {shown_seconds(driver['from_cache'])} "
         f"| **{driver['from_source'] / driver['from_cache']:.0f}x** "
         f"| {shown_seconds(driver['warm_cache'])}, {driver['megabytes']:.1f} MB |"

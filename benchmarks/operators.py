@@ -26,7 +26,7 @@ import pyopencl as cl
 from _common import describe_machine, shown_seconds
 
 import mace_cache
-from mace_cache.operators import Runtime
+from mace_cache.operators import Runtime, multiply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,7 @@ def main() -> None:
     with mace_cache.ProgramCache() as cache:
         data_type = np.float16 if arguments.float16 else np.float32
         runtime = Runtime(cl.CommandQueue(context), cache, data_type)
+        call_seconds = seconds_of_a_call(runtime)
         for case in load_cases(arguments.only):
             rows.append(measure(runtime, case))
             print(make_line(rows[-1]), flush=True)
@@ -61,6 +62,7 @@ def main() -> None:
             "machine": describe_machine(),
             "device": f"{context.devices[0].name.strip()} ({platform.name} {platform.version})",
             "data_type": str(np.dtype(data_type)),
+            "call_seconds": call_seconds,
             "cases": rows,
         }
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -103,6 +105,18 @@ def measure(runtime: Runtime, case: Case) -> dict[str, Any]:
         "numpy_seconds": statistics.median(pair[1] for pair in pairs),
         "ratio": statistics.median(pair[1] / pair[0] for pair in pairs),
     }
+
+
+def seconds_of_a_call(runtime: Runtime) -> float:
+    """Time the multiplication of one number: what any operator costs, whatever it does."""
+    tensor = runtime.to_device(np.ones(1, np.float32))
+
+    def call() -> None:
+        multiply(runtime, tensor, 0.5)
+        runtime.queue.finish()
+
+    call()
+    return statistics.median(seconds_of(call) for _ in range(200))
 
 
 def check(case: Case, result: Array, expected: Array) -> None:

@@ -11,7 +11,7 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mace_cache._trust import OWN_ONLY, Trust, check_private
+from mace_cache._trust import OWN_ONLY, Trust, check_private, with_own_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,8 @@ def descend(path: Path, *below: str, create: bool = False, trust: Trust = OWN_ON
         private_directory(path, trust)
     descriptor = _open_first(path, trust)
     try:
-        check_private(os.fstat(descriptor), path, trust=trust)
+        here = with_own_group(descriptor, trust)  # what is below it we make, for this user alone
+        check_private(os.fstat(descriptor), path, trust=here)
         for depth, name in enumerate(below, 1):
             try:
                 parent, descriptor = descriptor, _open_below(descriptor, name, create)

@@ -24,6 +24,7 @@ __all__ = [
     "check_private",
     "elevated_rights",
     "parse_trust",
+    "with_own_group",
 ]
 
 _ROOT = 0
@@ -98,12 +99,50 @@ def check_private(status: os.stat_result, *path: Path, trust: Trust = OWN_ONLY) 
     elif mode & stat.S_IWOTH:
         problem, remedy = "any other user can write to it", "chmod o-w mends that"
     elif mode & stat.S_IWGRP and group not in trust.groups:
-        problem = f"other users in its group ({group}) can write to it"
+        problem = f"its group ({group}) can write to it"
         remedy = f"chmod g-w mends that, or MACE_CACHE_TRUST=gid:{group} trusts them"
     else:
         return
     message = f"{problem}, so it isn't used ({remedy})"
     raise PermissionError(errno.EPERM, message, os.path.join(*path))
+
+
+def with_own_group(directory: int, trust: Trust) -> Trust:
+    """Trust the group of a directory too that is this user's alone: a umask of 002 lets it write.
+
+    Args:
+        directory: its descriptor.
+        trust: who is trusted beside this user.
+    """
+    status = os.fstat(directory)
+    if not status.st_mode & stat.S_IWGRP or status.st_gid in trust.groups:
+        return trust
+    if not _is_own_group(status.st_gid) or _has_access_list(directory):
+        return trust
+    return trust._replace(groups=trust.groups | {status.st_gid})
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether a group has this user's name, and nobody else in it; root's never is."""
+    try:
+        import grp  # noqa: PLC0415 (few need it)
+        import pwd  # noqa: PLC0415 (as above)
+
+        user, its = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except (ImportError, KeyError):
+        return False
+    if group == _ROOT or (user.pw_gid, user.pw_name) != (group, its.gr_name):
+        return False
+    members = {*its.gr_mem, *[one.pw_name for one in pwd.getpwall() if one.pw_gid == group]}
+    return members == {user.pw_name}
+
+
+def _has_access_list(directory: int) -> bool:
+    """Whether others than the group may be meant by what its mode says of the group."""
+    try:
+        return any("acl" in name for name in os.listxattr(directory))
+    except (AttributeError, OSError):  # nobody knows
+        return True
 
 
 def check_own(status: os.stat_result, *path: Path, trust: Trust = OWN_ONLY) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
@@ -128,7 +128,7 @@ class Hooked:
         with self._lock:
             try:
                 path = os.path.abspath(place)  # there may be no working directory
-                cache = self._at.pop(path, None) or _open_cache(path)
+                cache = self._at.pop(path, None) or _open_cache_at(path)
             except Exception as error:  # noqa: BLE001 (as above)
                 warn_once(logger, "open", "no cache can be opened in %r (%r)", place, error)
                 return None
@@ -249,6 +249,17 @@ def _open_cache(path: str | None = None) -> ProgramCache:
     from mace_cache.cache import ProgramCache  # noqa: PLC0415 (many programs build nothing)
 
     return ProgramCache(storage_path=path)
+
+
+def _open_cache_at(path: str) -> ProgramCache:
+    """Open a cache in a directory; if it can't be used, pyopencl may have a use for it."""
+    cache = _open_cache(path)
+    place = cache.factory.state_place()
+    with suppress(FileNotFoundError):  # it is made when there is something to store
+        if place is not None:
+            with place.open():
+                pass
+    return cache
 
 
 def _reason_to_pass(program: cl.Program, cache_dir: Any) -> str:

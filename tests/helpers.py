@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,15 @@ def start_child(code: str, *arguments: object, **environment: str) -> subprocess
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def opened_below(directory: Path) -> list[str]:
+    """Name what this process has open below a directory, with what was removed since."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the listing's own
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [name for name in names if name.startswith(f"{directory}/")]
 
 
 def halve(path: Path) -> None:

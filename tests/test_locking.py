@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mace_cache._locking import file_lock, take_lock
 from mace_cache._trust import Trust
-from tests.helpers import run_child
+from tests.helpers import opened_below, run_child
 
 if TYPE_CHECKING:
     import pytest
@@ -97,10 +97,10 @@ def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     """Neither a lock that is held nor one that isn't leaves its file open."""
-    before = len(os.listdir("/proc/self/fd"))
     with file_lock(tmp_path / "lock", 0) as first, file_lock(tmp_path / "lock", 0) as second:
         assert (first, second) == (True, False)
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert opened_below(tmp_path)
+    assert not opened_below(tmp_path)
 
 
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:

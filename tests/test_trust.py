@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import grp
 import logging
 import os
+import pwd
 import re
 import tempfile
 from pathlib import Path
@@ -19,7 +21,14 @@ from mace_cache import Origin, ProgramCache
 from mace_cache import _trust as trust_room
 from mace_cache._directories import open_directory, private_directory
 from mace_cache._report import forget_reported
-from mace_cache._trust import OWN_ONLY, Trust, check_private, elevated_rights, parse_trust
+from mace_cache._trust import (
+    OWN_ONLY,
+    Trust,
+    check_private,
+    elevated_rights,
+    parse_trust,
+    with_own_group,
+)
 from mace_cache.errors import ConfigurationError
 from mace_cache.rejections import Rejections
 from mace_cache.statistics import Counts, StatisticsFile
@@ -127,12 +136,12 @@ def test_what_is_no_list(text: str) -> None:
         (status(owner=0), "", "another user (0) owns it"),
         (status(owner=7), "uid:7", ""),
         (status(owner=7), "uid:8,gid:7", "another user (7) owns it"),
-        (status(mode=0o770), "", f"other users in its group ({OTHER}) can write to it"),
+        (status(mode=0o770), "", f"its group ({OTHER}) can write to it"),
         (status(mode=0o770), f"gid:{OTHER}", ""),
-        (status(mode=0o770), f"uid:{OTHER},gid:7", "other users in its group"),
+        (status(mode=0o770), f"uid:{OTHER},gid:7", "its group"),
         (status(mode=0o707), "", "any other user can write to it"),
         (status(mode=0o1777), f"uid:{OTHER},gid:{OTHER},links", "any other user can write to it"),
-        (status(owner=7, mode=0o770), "uid:7", "other users in its group"),
+        (status(owner=7, mode=0o770), "uid:7", "its group"),
         (status(owner=7, mode=0o770), f"uid:7,gid:{OTHER}", ""),
     ],
 )
@@ -147,6 +156,43 @@ def test_who_is_trusted(
     with pytest.raises(PermissionError, match=re.escape(problem)) as caught:
         check_private(told, "/place", "below", trust=parse_trust(trust))
     assert caught.value.filename == "/place/below"
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "members", "primary", "lists", "trusted"),
+    [
+        (OTHER, "alice", [], OTHER, [], True),
+        (OTHER, "alice", ["alice"], OTHER, ["user.note"], True),
+        (OTHER, "users", [], OTHER, [], False),  # the names of others may be kept elsewhere
+        (OTHER, "alice", ["bob"], OTHER, [], False),
+        (OTHER, "alice", [], 7, [], False),
+        (7, "alice", [], OTHER, [], False),
+        (OTHER, "alice", [], OTHER, ["system.posix_acl_access"], False),
+        (0, "alice", [], 0, [], False),
+    ],
+)
+def test_a_group_of_ones_own(  # noqa: PLR0917 (pytest passes them by name)
+    group: int,
+    name: str,
+    members: list[str],
+    primary: int,
+    lists: list[str],
+    trusted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may write, as a umask of 002 has it, if it has this user's name and nobody else in it."""
+    alice = SimpleNamespace(pw_uid=OTHER, pw_gid=primary, pw_name="alice")
+    carol = SimpleNamespace(pw_uid=9, pw_gid=9, pw_name="carol")
+    monkeypatch.setattr(os, "geteuid", lambda: OTHER)
+    monkeypatch.setattr(os, "fstat", lambda _directory: status(mode=0o775, group=group))
+    monkeypatch.setattr(os, "listxattr", lambda _directory: lists)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _user: alice)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [alice, carol])
+    known = SimpleNamespace(gr_name=name, gr_mem=members)
+    monkeypatch.setattr(grp, "getgrgid", lambda _group: known)
+    assert with_own_group(5, OWN_ONLY) == Trust(groups=frozenset({group} if trusted else ()))
+    carol.pw_gid = group
+    assert with_own_group(5, OWN_ONLY) == OWN_ONLY
 
 
 def test_what_is_only_read_may_be_roots() -> None:

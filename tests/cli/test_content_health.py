@@ -88,7 +88,7 @@ def _others(path: Path) -> None:
         ("cache directory", "v1/locks", _file, "it is a link or no directory"),
         ("cache directory", "v1/guard/proven", _others, "any other user can write to it"),
         ("programs", ENTRY, _others, "any other user can write to it"),
-        ("programs", ENTRY, _group, "other users in its group"),
+        ("programs", ENTRY, _group, "can write to it"),
         ("programs", ENTRY, _link, "it is a link"),
         ("programs", ENTRY, _fifo, "it is no file"),
         ("programs", ENTRY, flip, "the digest is wrong"),

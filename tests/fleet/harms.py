@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_cache import Origin, ProgramCache
+from mace_cache.storage.remote import Turn
 from tests.helpers import make_source, open_context, scale
 from tests.servers import (
     byte_by_byte,
@@ -26,15 +27,17 @@ from tests.servers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Callable, Iterator
 
     import pyopencl as cl
 
     from tests.servers import Valkey
 
-TIMEOUT = 1.0  # seconds
-PROGRAMS = 3
-SLACK = 1.5  # seconds: the machine has other things to do
+TIMEOUT = 2.0  # seconds
+PROGRAMS = 8
+SLACK = 1.5  # seconds: the machine has other things to do; a second timeout doesn't pass
+LATE = 0.3  # seconds after which a server that is only slow answers
 
 
 class Taken(NamedTuple):
@@ -80,6 +83,59 @@ def _flip(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+def _late(data: bytes) -> bytes:
+    time.sleep(LATE)
+    return data
+
+
+def _requests(connection: socket.socket) -> Iterator[list[bytes]]:
+    """Give what a client of Redis asks, each request as its words."""
+    with connection.makefile("rb") as asked:
+        while line := asked.readline():
+            sizes = (int(asked.readline()[1:]) for _ in range(int(line[1:])))
+            yield [asked.read(size + 2)[:size] for size in sizes]
+
+
+_HELLO = {b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"STRLEN": b":0\r\n"}
+
+
+def _lease_is_a_number(connection: socket.socket) -> None:
+    """Answer to each question for a lease with a number, which is no length."""
+    for name, *_ in _requests(connection):
+        connection.sendall((_HELLO | {b"EVALSHA": b":2000000000\r\n"}).get(name, b"+OK\r\n"))
+
+
+def _waits_in_vain() -> Callable[[socket.socket], None]:
+    """Say of each program that it is being built, and then that it is there; it never is."""
+    wait, fetch = (
+        b"$%d\r\n%s\r\n" % (len(turn.value), turn.value.encode())
+        for turn in (Turn.WAIT, Turn.FETCH)
+    )
+    began: dict[bytes, float] = {}
+
+    def serve(connection: socket.socket) -> None:
+        for name, *words in _requests(connection):
+            answer = _HELLO.get(name, b"+OK\r\n")
+            if name == b"EVALSHA":
+                now = time.monotonic()
+                waited = now - began.setdefault(words[2], now)  # of this lease
+                answer = fetch if waited > TIMEOUT - 2 * LATE else wait
+            connection.sendall(answer)
+
+    return serve
+
+
+def _page(status: str) -> Callable[[socket.socket], None]:
+    """Answer every request with an error whose body is said to be larger than any memory."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: 100000000000\r\n\r\n".encode()
+
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            connection.sendall(head)
+
+    return serve
+
+
 @contextmanager
 def _frozen(server: Valkey) -> Iterator[None]:
     os.kill(server.process.pid, signal.SIGSTOP)
@@ -102,6 +158,10 @@ def _harmed(server: Valkey, s3: str) -> Iterator[list[tuple[str, str]]]:
         listening(byte_by_byte(b"\x00\xff" * 100, 0)) as garbage,
         changing(server.port, _flip) as lying,
         changing(int(s3.rpartition(":")[2]), _flip) as lying_s3,
+        changing(server.port, _late) as late,
+        listening(_lease_is_a_number) as number,
+        listening(_waits_in_vain()) as waiting,
+        listening(_page("404 Not Found")) as page_404,
     ):
         yield [
             ("nobody listens, Redis", _url(free_port())),
@@ -118,11 +178,17 @@ def _harmed(server: Valkey, s3: str) -> Iterator[list[tuple[str, str]]]:
             ("garbage, S3", _s3(garbage)),
             ("lies, Redis", _url(lying)),
             ("lies, S3", _s3(lying_s3)),
+            ("slow, and has them", _url(late)),
+            ("a number for a lease", _url(number)),
+            ("a wait for nothing", _url(waiting)),
+            ("a huge error, S3", _s3(page_404) + "&policy=read-only"),
+            ("a huge error, HTTP", f"http://127.0.0.1:{page_404}/x?timeout={TIMEOUT}"),
         ]
 
 
 def run() -> None:
     """Start beside each, and compare with a start without a remote."""
+    os.environ["MACE_CACHE_LOCK_TIMEOUT"] = str(TIMEOUT)  # for leases as well
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")  # noqa: S106 (what moto takes)
     context = open_context()
     _start(context, None, "first")  # the driver's own first build
@@ -134,7 +200,8 @@ def run() -> None:
         running_s3() as s3,
     ):
         _say("a remote that works", _start(context, _url(server.port), "works"))
-        _start(context, _url(server.port), "lies, Redis")  # so that there is something to lie about
+        for harm in ("lies, Redis", "slow, and has them"):  # so that there is something to give
+            _start(context, _url(server.port), harm)
         with _harmed(server, s3) as remotes:
             for harm, remote in remotes:
                 _check(harm, _start(context, remote, harm), alone)

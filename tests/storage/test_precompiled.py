@@ -19,7 +19,7 @@ from mace_cache.errors import DamagedFileError
 from mace_cache.signing import sign
 from mace_cache.storage._installed import GROUP, installed_bundles
 from mace_cache.storage.precompiled import Precompiled
-from tests.helpers import run_child
+from tests.helpers import opened_below, run_child
 from tests.storage.conformance import OTHER_FINGERPRINT, make_program
 
 if TYPE_CHECKING:
@@ -163,13 +163,13 @@ def test_a_file_that_is_replaced(tmp_path: Path) -> None:
     """As installers do it: what is open stays as it was, and its descriptor goes with it."""
     path = tmp_path / "bundle"
     path.write_bytes(encode([OURS]))
-    before = os.listdir("/proc/self/fd")
     (storage,) = Precompiled(SETTINGS, [path])
     publish(path, encode([THEIRS]))
     assert storage.find(OURS.key) == OURS
+    assert opened_below(tmp_path)
     del storage
     gc.collect()
-    assert os.listdir("/proc/self/fd") == before
+    assert not opened_below(tmp_path)
 
 
 def test_a_bundle_that_no_trusted_key_has_signed(
