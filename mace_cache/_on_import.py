@@ -77,8 +77,12 @@ class _WhenImported:
 
 
 def watch() -> None:
-    """Install the cache as soon as pyopencl has been imported."""
-    sys.meta_path.insert(0, _WhenImported())
+    """Install the cache as soon as pyopencl has been imported.
+
+    Once is enough: some Pythons run a ``.pth`` file twice, and ``mace-cache run`` may come on top.
+    """
+    if not any(type(one).__module__.startswith("mace_cache") for one in sys.meta_path):
+        sys.meta_path.insert(0, _WhenImported())
 
 
 if __name__ == "mace_cache_hook":
