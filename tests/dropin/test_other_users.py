@@ -64,15 +64,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def image(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An image: root has recorded a bundle and imported it into the cache that the image names."""
+    """An image: root has recorded the application, and written what is stored to a bundle."""
     (place / "app.py").write_text(f"{MAKE_PROGRAM}\nbuild()\n")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    python = (sys.executable, "-m", "mace_cache")
-    record = (*python, "record", "--output", place / "app.mclp", "--")
-    application = (*python, "run", place / "app.py")
-    subprocess.run([*record, *application], check=True, capture_output=True)
     monkeypatch.setenv("MACE_CACHE_DIR", str(place / "cache"))
-    assert run("import", "--allow-unsigned", place / "app.mclp").code == 0
+    python = (sys.executable, "-m", "mace_cache")
+    record = (*python, "record", "--", *python, "run", place / "app.py")
+    subprocess.run(record, check=True, capture_output=True)
+    assert run("export", "--output", place / "app.mclp").code == 0
     monkeypatch.setenv("MACE_CACHE_READ_ONLY", "1")
     return place
 
