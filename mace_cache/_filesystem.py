@@ -122,13 +122,17 @@ def publish(path: Path, data: bytes) -> None:
     asked.
 
     Raises:
-        OSError: it can't be written; what was there is still there, and nothing is left behind.
+        OSError: it can't be written, which the error names; what was there is still there, and
+            nothing is left behind.
     """
     parent, name = os.path.split(os.path.abspath(path))
     private_directory(parent)
     directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         replace_file(directory, name, data)
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None  # and not the temporary file
+        raise
     finally:
         os.close(directory)
 

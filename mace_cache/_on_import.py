@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["watch"]
+__all__ = ["unwatch", "watch"]
 
 
 class _WhenImported:
@@ -77,8 +77,22 @@ class _WhenImported:
 
 
 def watch() -> None:
-    """Install the cache as soon as pyopencl has been imported."""
-    sys.meta_path.insert(0, _WhenImported())
+    """Install the cache as soon as pyopencl has been imported.
+
+    Once is enough: some Pythons run a ``.pth`` file twice, and ``mace-cache run`` may come on top.
+    """
+    if not any(map(_is_ours, sys.meta_path)):
+        sys.meta_path.insert(0, _WhenImported())
+
+
+def unwatch() -> None:
+    """Undo `watch`, where pyopencl hasn't been imported yet."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not _is_ours(finder)]
+
+
+def _is_ours(finder: object) -> bool:
+    """Whether a finder is of this room, or of a copy in a ``.pth`` file."""
+    return type(finder).__module__.startswith("mace_cache")
 
 
 if __name__ == "mace_cache_hook":

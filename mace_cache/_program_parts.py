@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "caching_is_off",
     "context_of",
+    "keep_context",
     "lend_source",
     "make_own",
     "makes_own_options",
@@ -45,6 +46,11 @@ def context_of(program: cl.Program) -> cl.Context:
     return context
 
 
+def keep_context(program: cl.Program, context: cl.Context) -> None:
+    """Have a program know its context still, which pyopencl lets go of where it caches itself."""
+    vars(program).setdefault("_context", context)
+
+
 def source_of(program: cl.Program) -> tuple[str | bytes | None, str]:
     """Give what a program would be built of.
 
@@ -55,7 +61,9 @@ def source_of(program: cl.Program) -> tuple[str | bytes | None, str]:
     if "_context" not in held:  # pyopencl lets go of it when it has built a program
         return None, "it was built before"
     if held.get("_prg") is None:
-        return held.get("_source"), ""
+        source = held.get("_source")
+        known = isinstance(source, str | bytes)
+        return (source, "") if known else (None, f"its source is {type(source)}")
     if "_source" in held:
         return None, "it was used before its build"
     il = fetch_il(held["_prg"])

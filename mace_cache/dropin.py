@@ -207,7 +207,7 @@ def _as_its_own(program: cl.Program) -> AbstractContextManager[None]:
 def _make_get_info(before: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(before)
     def get_info(self: cl.Program, arg: cl.program_info) -> object:
-        from mace_cache.hooked import info_of  # noqa: PLC0415 (as above)
+        from mace_cache.answering import info_of  # noqa: PLC0415 (as above)
 
         self._get_prg()  # as above
         answer = info_of(self, arg)
@@ -219,11 +219,11 @@ def _make_get_info(before: Callable[..., object]) -> Callable[..., object]:
 def _make_get_build_info(before: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(before)
     def get_build_info(self: cl.Program, *args: Any, **kwargs: Any) -> object:
-        from mace_cache.hooked import build_log_of  # noqa: PLC0415 (as above)
+        from mace_cache.answering import build_info_of  # noqa: PLC0415 (as above)
 
         self._get_prg()  # as above
-        log = None if kwargs or len(args) != _ARGUMENTS else build_log_of(self, *args)
-        return before(self, *args, **kwargs) if log is None else log
+        answer = None if kwargs or len(args) != _ARGUMENTS else build_info_of(self, *args)
+        return before(self, *args, **kwargs) if answer is None else answer
 
     return get_build_info
 
@@ -231,7 +231,7 @@ def _make_get_build_info(before: Callable[..., object]) -> Callable[..., object]
 def _make_property(info: cl.program_info) -> Callable[[property], property]:
     def make(before: property) -> property:
         def get(self: cl.Program) -> object:
-            from mace_cache.hooked import info_of  # noqa: PLC0415 (as above)
+            from mace_cache.answering import info_of  # noqa: PLC0415 (as above)
 
             answer = info_of(self, info)
             return before.__get__(self) if answer is None else answer

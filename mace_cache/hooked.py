@@ -16,6 +16,7 @@ from mace_cache import opencl
 from mace_cache._program_parts import (
     caching_is_off,
     context_of,
+    keep_context,
     lend_source,
     make_own,
     makes_own_options,
@@ -23,7 +24,6 @@ from mace_cache._program_parts import (
     saying,
     source_of,
     unbuild,
-    unbuilt_of,
 )
 from mace_cache._report import warn_once
 from mace_cache.building import explain_failure
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Build = Callable[..., cl.Program]
 
-__all__ = ["Hooked", "as_its_own", "build_log_of", "info_of"]
+__all__ = ["Hooked", "as_its_own"]
 
 logger = logging.getLogger(__name__)
 
@@ -179,72 +179,6 @@ def _is_lent_source(program: cl.Program) -> bool:
     return lend_source(program, resident.wanted.identified.request.source)
 
 
-def info_of(program: cl.Program, info: cl.program_info) -> object:
-    """Give what a program of a source would answer, though it was loaded from a binary.
-
-    Args:
-        program: the program.
-        info: what is asked for.
-
-    Returns:
-        The source or IL, or the devices or their number, or None where the program itself knows
-        best.
-    """
-    asked = cl.program_info
-    if info in (asked.SOURCE, asked.IL) and _loaded(program):
-        return _source_of_unbuilt(program, info)
-    if info in (asked.DEVICES, asked.NUM_DEVICES):
-        devices = _devices_of_loaded(program)
-        if len(devices) > 1:  # of fewer the program itself knows best
-            return devices if info == asked.DEVICES else len(devices)
-    return None
-
-
-def _source_of_unbuilt(program: cl.Program, info: cl.program_info) -> object:
-    unbuilt = unbuilt_of(program)
-    if isinstance(unbuilt, bytes):
-        return unbuilt.decode(errors="replace")
-    if isinstance(unbuilt, str) or unbuilt is None:
-        return unbuilt if info == cl.program_info.SOURCE else None
-    return unbuilt.get_info(info)
-
-
-def _devices_of_loaded(program: cl.Program) -> list[cl.Device]:
-    """Give the devices of a loaded program's context, which are those of a program of a source."""
-    resident = record_of(program).resident
-    if resident is None or not resident.loaded:
-        return []
-    return list(resident.wanted.identified.request.context.devices)
-
-
-def build_log_of(program: cl.Program, device: object, info: object) -> str | None:
-    """Give what the compiler said of a program that was loaded from a binary.
-
-    Args:
-        program: the program.
-        device: the device that it was built for.
-        info: what is asked for.
-
-    Returns:
-        The build log, or None where the program itself knows best.
-    """
-    loaded = _loaded(program) if info == cl.program_build_info.LOG else ()
-    resident = record_of(program).resident
-    if not loaded or resident is None:
-        return None
-    identified = resident.wanted.identified
-    for one, its in zip(identified.devices, identified.fingerprints, strict=True):
-        for tiers, found in zip(resident.wanted.tiers, loaded, strict=True):
-            if one == device and its == tiers.fingerprint:
-                return str(found.program.build_log)
-    return "" if device in _devices_of_loaded(program) else None  # it wasn't built for this one
-
-
-def _loaded(program: cl.Program) -> tuple[Any, ...]:
-    resident = record_of(program).resident
-    return () if resident is None else resident.loaded
-
-
 def _open_cache(path: str | None = None) -> ProgramCache:
     from mace_cache.cache import ProgramCache  # noqa: PLC0415 (many programs build nothing)
 
@@ -308,6 +242,7 @@ def _build(
         except cl.Error:
             attach(program, Record(explain_failure(request, missing), None))
             raise
+        keep_context(program, said.context)
         # What the cache keeps must not keep the application's own object.
         return opencl.share(program), time.perf_counter() - started
 

@@ -159,27 +159,37 @@ class Unwritten:
         Args:
             seconds: how long that may take; what isn't harvested by then is lost. At the end of the
                 process it is counted from the first cache that is finished.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, while the process goes on; at its end that is the end.
         """
         if not self._is_mine():
             return
-        if self.guard is not None:
-            self.guard.settle()
-            self.guard.close()
-        until = _end_of_exit(seconds)
-        # In one of these threads a collection has come to this, and nobody can be waited for.
-        own = any(thread.is_here() for thread in self._threads)
-        idle = own or all(thread.finish(until - time.monotonic()) for thread in self._threads)
-        if idle and self._flush(until):
-            return
-        warn_once(
-            logger, "exit", "programs were not all stored within %g s: exiting without", seconds
-        )
+        until, bound = _end_of_exit(seconds), f"within {seconds:g} s"
+        try:
+            if self._finish(until):
+                return
+        except KeyboardInterrupt:
+            if _exit_began is None:
+                raise
+            bound = "before the interrupt"
+        warn_once(logger, "exit", "programs were not all stored %s: exiting without", bound)
         self._pending.give_up()
         self._write()
         if _exit_began is not None:
             self._leave_driver_if_busy()
         else:
             atexit.register(self._leave_driver_if_busy)
+
+    def _finish(self, until: float) -> bool:
+        """Write it all, or what can be begun until then; whether that was all."""
+        if self.guard is not None:
+            self.guard.settle()
+            self.guard.close()
+        # In one of these threads a collection has come to this, and nobody can be waited for.
+        own = any(thread.is_here() for thread in self._threads)
+        idle = own or all(thread.finish(until - time.monotonic()) for thread in self._threads)
+        return idle and self._flush(until)
 
     def _leave_driver_if_busy(self) -> None:
         if not all(thread.is_idle() for thread in self._threads):

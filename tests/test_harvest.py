@@ -36,6 +36,7 @@ from tests.helpers import (
     read_entry,
     run_child,
     scale,
+    start_child,
     watch_fetches,
 )
 
@@ -461,6 +462,37 @@ def test_an_exit_is_not_held_up(
     assert entries(cache_directory) == []
     assert run_child(_SHORT_EXIT, "compiles", "inf", **here).splitlines() == ["source"]
     assert len(entries(cache_directory)) == 1
+
+
+_INTERRUPTED_EXIT = """
+import logging, os, signal, sys, time
+from mace_cache import ProgramCache, opencl
+from tests.helpers import make_source, open_context
+
+def interrupt(*_arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+logging.basicConfig(stream=sys.stdout)
+opencl.fetch_binaries = interrupt
+cache = ProgramCache(exit_timeout=60)
+program = cache.build(open_context(), make_source("interrupted"))
+if sys.argv[1] == "close":
+    cache.close()
+"""
+
+
+@pytest.mark.parametrize("when", ["exit", "close"])
+def test_ctrl_c_while_an_exit_stores(when: str) -> None:
+    """The exit ends at once, with a warning; in a call of the application's it is told as ever."""
+    with start_child(_INTERRUPTED_EXIT, when) as child:
+        output, errors = child.communicate(timeout=50)
+    if when == "exit":
+        assert (child.returncode, errors) == (0, "")
+        assert "not all stored before the interrupt: exiting without" in output
+    else:
+        assert child.returncode == -signal.SIGINT
+        assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_several_caches_share_the_time_of_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ FLOORS = {
         tuning building background _source_worker _helping _crew _misses many cache
     """,
     "unmodified programs": """
-        _program_parts hooked dropin _on_import startup.sitecustomize
+        _program_parts answering hooked dropin _on_import startup.sitecustomize
     """,
     "kernels and install time": """
         manifest library _trials local_sizes

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mace_cache._on_import import unwatch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 where all is in order, 1 where something is not, 2 where the arguments
         can't be used, 130 after an interrupt.
     """
+    unwatch()  # this command needs no hook, and its output nothing that the hook has to say
     try:
         from mace_cache.cli.application import run  # noqa: PLC0415 (needs the extra)
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -242,6 +243,30 @@ def test_the_hook_of_a_virtual_environment(environment: Path, cache_directory: P
     assert not cache_directory.exists()
 
 
+_ANOTHER_RELEASE = """
+import importlib.metadata as metadata, sys
+real = metadata.version
+metadata.version = lambda name: "2031.1" if name == "pyopencl" else real(name)
+"""
+
+
+def test_the_hook_is_there_once(environment: Path, tmp_path: Path) -> None:
+    """Some Pythons run it twice, and ``run`` comes on top; the command itself does without."""
+    command = (environment, "-m", "mace_cache")
+    start(*command, "hook", "enable")
+    (path,) = environment.parent.parent.glob("lib/python*/site-packages/mace_cache_hook.pth")
+    path.with_name("twice.pth").write_text(path.read_text())
+    (tmp_path / "finders.py").write_text(
+        "import sys; print([type(f).__module__[:10] for f in sys.meta_path].count('mace_cache'))"
+    )
+    assert start(*command, "run", "finders.py", cwd=tmp_path) == ("1\n", "")
+    (tmp_path / "sitecustomize.py").write_text(_ANOTHER_RELEASE)
+    path_with = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    assert not start(*command, "hook", "status", PYTHONPATH=path_with)[1]
+    code = "import pyopencl"
+    assert "not tested" in start(environment, "-c", code, PYTHONPATH=path_with)[1]
+
+
 def test_the_hook_without_the_package(environment: Path) -> None:
     """Whoever has uninstalled the package first sees nothing of the hook but that it is useless."""
     start(environment, "-m", "mace_cache", "hook", "enable")
@@ -276,6 +301,18 @@ def test_not_outside_a_virtual_environment(packages: Path, monkeypatch: pytest.M
     for _ in range(2):
         assert run("hook", "disable").code == 0
     assert not list(packages.iterdir())
+
+
+def test_packages_that_cant_be_written(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that can't be written is named."""
+    monkeypatch.setattr(sys, "prefix", "/an/environment")
+
+    def refuse(temporary: str, name: str, **_directories: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), temporary, None, name)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    said = one_line(run("hook", "enable"), code=1)
+    assert said == f"mace-cache: {packages}/mace_cache_hook.pth: Read-only file system\n"
 
 
 def test_what_isnt_ours_stays(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ SOURCE = "kernel void fill(global int *x) { x[0] = FACTOR; }"
 
 
 def main(platform_version: str, cache_directory: str) -> None:
-    """Build a program, then another wrapper of it with other options, and one of no source."""
+    """Build a program, another wrapper of it, one of no source, and one built twice."""
     (platform,) = [p for p in cl.get_platforms() if platform_version in f"{p.name} {p.version}"]
     context = cl.Context(platform.get_devices()[:1])
     with mace_cache.installed(cache := mace_cache.ProgramCache(storage_path=cache_directory)):
@@ -28,10 +28,13 @@ def main(platform_version: str, cache_directory: str) -> None:
         wrapper = cl.Program.from_int_ptr(program.int_ptr)
         wrapper.build("-DFACTOR=4")
         nothing = cl.Program(context, "").build()
+        again = cl.Program(context, SOURCE).build("-DFACTOR=5").build("-DFACTOR=6")
+        options = again.get_build_info(context.devices[0], cl.program_build_info.OPTIONS)
         log = nothing.get_build_info(context.devices[0], cl.program_build_info.LOG)
     # In the place of the loaded one the wrapper has a program of its own.
-    filled = [_fill(context, wrapper), _fill(context, program)]
-    sys.stdout.write(json.dumps({"origin": origin, "filled": filled, "log": log}) + "\n")
+    filled = [_fill(context, one) for one in (wrapper, program, again)]
+    seen = {"origin": origin, "filled": filled, "log": log, "options": options}
+    sys.stdout.write(json.dumps(seen) + "\n")
     sys.stdout.flush()
     os._exit(0)  # as in start.py
 

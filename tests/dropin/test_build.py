@@ -13,12 +13,15 @@ import threading
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyopencl as cl
+import pyopencl.characterize
 import pytest
 
 import mace_cache
@@ -402,6 +405,22 @@ def test_answers_stay(context: cl.Context, device: cl.Device, stored: Path) -> N
             assert hash(again) == hash(program)
 
 
+def test_options_that_a_driver_forgets(
+    context: cl.Context, device: cl.Device, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it tells none of what it loads, the program answers with those that it was given."""
+    assert stored.exists()
+    asked = (device, cl.program_build_info.OPTIONS)
+    untyped: Any = build(context, "-DFACTOR=3")
+    plain = untyped.get_build_info(*asked)
+    with mace_cache.installed():
+        program: Any = build(context, "-DFACTOR=3")
+    assert program.get_build_info(*asked) == plain
+    forgetful = SimpleNamespace(get_build_info=lambda *_asked: "")
+    monkeypatch.setitem(vars(program), "_prg", forgetful)
+    assert program.get_build_info(*asked) == plain
+
+
 # In processes of their own: PoCL 3.0 goes on to hand out what it once warned of.
 _WARNED = """
 import warnings, mace_cache, tests.helpers as h, pyopencl as cl
@@ -486,6 +505,19 @@ def test_a_second_build_of_one_program(context: cl.Context, stored: Path) -> Non
         program.build("-DFACTOR=13")
         assert outcome(program) is Outcome.MISS
         assert (scale(program), scale(build(context))) == (13, 2)
+
+
+def test_a_second_build_where_pyopencl_caches(
+    context: cl.Context, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own cache would let go of the context; cold and warm are alike."""
+    monkeypatch.setattr(pyopencl.characterize, "has_src_build_cache", lambda _device: False)
+    for expected in (Outcome.MISS, Outcome.HIT):
+        with mace_cache.installed():
+            program = build(context, "-DFACTOR=3")
+            program.build("-DFACTOR=5")
+            assert (outcome(program), scale(program)) == (expected, 5)
+    assert entries(cache_directory)
 
 
 @pytest.mark.parametrize("name", ["build", "compile"])
@@ -771,6 +803,21 @@ for name in ("cold", "warm"):
     printed = run_child(code, POCL_DEVICES="pthread basic").splitlines()
     assert printed == ["miss miss hit 2 2 2", "hit hit hit 2 2 2"]
     assert entries(cache_directory)
+
+
+def test_a_source_of_another_type(
+    context: cl.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pyopencl takes by accident, out of its own cache, it takes with the hook too."""
+    monkeypatch.setattr(pyopencl.characterize, "has_src_build_cache", lambda _device: False)
+    where = str(tmp_path)
+    cl.Program(context, SOURCE.encode()).build(cache_dir=where)
+    for hook in (nullcontext(), mace_cache.installed()):
+        source: Any = bytearray(SOURCE.encode())
+        program = cl.Program(context, source)
+        with hook:
+            assert scale(program.build(cache_dir=where)) == 2
+    assert "bytearray" in mace_cache.explain(program).reason
 
 
 # Builds that fail
