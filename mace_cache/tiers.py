@@ -104,6 +104,7 @@ class Tiers:
         self._max_retries = max_retries
         self._recache = recache
         self._trusted = trusted
+        self._distrusted: set[str] = set()
         self._counts = counts
         self._evicted = 0
         self._lock = threading.RLock()
@@ -197,6 +198,10 @@ class Tiers:
         """Whether the fingerprint's own storage has that program now."""
         program = self._find_own(key)
         return program is not None and not program.tuned
+
+    def distrusts(self, key: str) -> bool:
+        """Whether a program of that key was kept here whose signer isn't trusted any more."""
+        return key in self._distrusted
 
     def holds(self, program: CompiledProgram) -> bool:
         """Whether the fingerprint's own storage has that very binary now."""
@@ -324,7 +329,11 @@ class Tiers:
         if program is not None and program.signer:  # as what was built here never is
             from mace_cache.signing import check_signer  # noqa: PLC0415 (few need it)
 
-            check_signer(program, self._trusted, str(storage))
+            try:
+                check_signer(program, self._trusted, str(storage))
+            except SignatureError:
+                self._distrusted.add(key)
+                raise
         return program
 
     def _find_precompiled(

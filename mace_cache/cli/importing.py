@@ -75,7 +75,7 @@ def import_programs(
     if data[: len(START)] == START:
         contents = _of_mace(file, data, settings, devices, sources)
     else:
-        contents = _of_bundle(file, data, settings, devices)
+        contents = _of_bundle(file, data, settings, devices, device or "")
     trusted = settings.trusted_keys
     imported = [program for program in contents.programs if _insert(factory, program, trusted)]
     for problem in contents.damaged:
@@ -119,7 +119,7 @@ def _devices(beginning: str | None) -> dict[str, cl.Device]:
 
 
 def _of_bundle(
-    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device]
+    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device], beginning: str
 ) -> _Contents:
     bundle = Bundle(data, file)
     _ask_for_trust(settings)
@@ -139,8 +139,9 @@ def _of_bundle(
             contents.programs.extend(found)
     for text, count in others.items():
         if count:
-            line = f"{spoken_number(count, 'program')} for {storage_name(text)}, no device here"
-            contents.skipped.append(line)
+            name = storage_name(text)
+            why = "no device here" if name.startswith(beginning) else "left out by --device"
+            contents.skipped.append(f"{spoken_number(count, 'program')} for {name}, {why}")
     return contents
 
 

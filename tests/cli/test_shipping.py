@@ -13,7 +13,7 @@ from mace_cache import ProgramCache
 from mace_cache._signing_keys import parse_key
 from mace_cache.container import Bundle, decode_entry, encode
 from mace_cache.explanation import Origin
-from mace_cache.fingerprint import fingerprint
+from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.mace_file import (
     BUILD_OPTIONS,
     MaceFile,
@@ -176,6 +176,9 @@ def test_import_for_this_machine(device: cl.Device, cache_directory: Path, tmp_p
     assert "imported 1 program " in told.output
     assert f"2 programs for {STORAGE}, no device here" in told.output
     assert f"1 program for {OTHER_STORAGE}" in told.output
+    chosen = ("--device", storage_name(own.fingerprint))
+    told = run("import", path, "--allow-unsigned", *chosen)
+    assert f"2 programs for {STORAGE}, left out by --device" in told.output
     store = Store(cache_directory)
     (entry,) = entries(cache_directory)
     assert entry == store.path(own)
