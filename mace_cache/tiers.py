@@ -176,6 +176,11 @@ class Tiers:
         if program is not None and self._usable(program):
             yield Found(program, Origin.REMOTE, self._storage.remote, own=False)
 
+    @property
+    def claims(self) -> bool:
+        """Whether `claim` may wait for another machine."""
+        return self._storage.claims and not self._recache
+
     def claim(self, key: str, patience: float, when_awaited: Callable[[], None]) -> bool:
         """Claim to build a program for all who share the remote; as `KVStorage.claim`."""
         if self._recache:
