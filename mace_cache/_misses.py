@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mace_cache._crew import Crew, Miss
 from mace_cache._warm_process import cores
+from mace_cache.explanation import Origin
 from mace_cache.keeping import Missing
+from mace_cache.records import record_of
 from mace_cache.request import begun
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def build_all(
     failures: dict[int, Exception] = {}
     waiting = deque([Miss(number, requests[number], missing[number]) for number in missing])
     with Crew(waiting, (jobs or cores()) - 1, cache_arguments, builder.patience) as crew:
-        crew.start()
+        if not any(_is_claimed(miss.missing) for miss in waiting):
+            crew.start()
         while waiting:
             try:
                 miss = waiting.popleft()
@@ -56,8 +59,11 @@ def build_all(
                 break
             started = time.perf_counter()
             # If it fails, all before it are built, and leaving the crew cancels those after it.
-            programs[miss.number] = builder.build_from_source(begun(miss.request), miss.missing)
-            crew.start(time.perf_counter() - started)
+            program = builder.build_from_source(begun(miss.request), miss.missing)
+            programs[miss.number] = program
+            # Workers claim nothing: where another machine builds these, they are waited for.
+            if record_of(program).explanation.origin is Origin.SOURCE:
+                crew.start(time.perf_counter() - started)
         for miss in crew.done():
             try:
                 programs[miss.number] = _take(builder, miss)
@@ -66,6 +72,10 @@ def build_all(
     if failures:
         raise failures[min(failures)]
     return programs
+
+
+def _is_claimed(missing: Missing) -> bool:
+    return missing.wanted is not None and any(tiers.claims for tiers in missing.wanted.tiers)
 
 
 def _take(builder: Builder, miss: Miss) -> cl.Program:

@@ -171,9 +171,9 @@ class Builder:
         self, request: BuildRequest, missing: Missing, from_source: FromSource | None
     ) -> cl.Program:
         """Build from source; only what pyopencl itself raises leaves this function."""
-        said = request
-        if missing.crashed and missing.wanted is not None:
-            said = _said_anew(request, missing.wanted)
+        said, wanted = request, missing.wanted
+        if wanted is not None and (missing.crashed or _is_distrusted(wanted)):
+            said = _said_anew(request, wanted)
         try:
             program, seconds = (from_source or self._build_plainly)(said, missing)
         except Exception:
@@ -283,6 +283,10 @@ def explain_failure(request: BuildRequest, missing: Missing) -> Explanation:
     """
     reason = f"{missing.reason}, and it doesn't build"
     return explain_built(request, reason, missing.outcome, missing.key)
+
+
+def _is_distrusted(wanted: WantedProgram) -> bool:
+    return any(tiers.distrusts(wanted.source.key) for tiers in wanted.tiers)
 
 
 def _said_anew(request: BuildRequest, wanted: WantedProgram) -> BuildRequest:

@@ -184,6 +184,7 @@ class ProgramCache:
             recache=bool(self.settings.rebuilding),
             counts=self._unwritten.counts,
             guard=own_guard,
+            trusted=self.settings.trusted_keys,
         )
         tracer = None
         if self.settings.trace:

@@ -35,6 +35,8 @@ class CompiledProgram:
             size. Such a record has no binary and is no program: no driver is given it.
         proven: whether a driver has loaded this very binary on this fingerprint, and the process
             lived: storages say so of what they find (``guard.py``), and no file holds it.
+        signer: of what came from elsewhere signed, the identifier of the key that was trusted then,
+            in hexadecimal digits; nothing where it was built here, or no signature was asked for.
     """
 
     key: str
@@ -49,6 +51,7 @@ class CompiledProgram:
     final: bool = False
     tuned: tuple[tuple[str, str, int], ...] = ()
     proven: bool = field(default=False, compare=False)
+    signer: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         """Name it, without its binary."""

@@ -22,13 +22,16 @@ from mace_cache.errors import SignatureError
 if TYPE_CHECKING:
     from mace_cache._signing_keys import Key, TrustedKeys
     from mace_cache.config import Settings
+    from mace_cache.program import CompiledProgram
 
 __all__ = [
     "Signature",
     "Verifier",
     "check_signature",
+    "check_signer",
     "sign",
     "signature_of",
+    "signer_of",
     "verifier_of",
 ]
 
@@ -123,6 +126,30 @@ def check_signature(
         return
     if problem := _problem(bundle, trusted):
         raise SignatureError(tier, f"{_content(bundle)} {problem}")
+
+
+def signer_of(bundle: Bundle) -> str:
+    """Name the key of a signature that has been verified; nothing where there is none."""
+    signature = signature_of(bundle)
+    return "" if signature is None else signature.identifier.hex()
+
+
+def check_signer(program: CompiledProgram, trusted: TrustedKeys | None, tier: str) -> None:
+    """Refuse a program that came from elsewhere, if its signer isn't trusted any more.
+
+    Args:
+        program: a program that is kept here.
+        trusted: the keys that are believed; None where no signature is asked for.
+        tier: where it is kept, for the error.
+
+    Raises:
+        SignatureError: its signature was a key's that isn't among them.
+    """
+    if not program.signer or trusted is None:
+        return
+    if program.signer not in {key.identifier.hex() for key in trusted.keys}:
+        problem = f"came signed by the key {program.signer}, which isn't trusted any more"
+        raise SignatureError(tier, f"the program {program.key[:12]}... {problem}")
 
 
 class Verifier(NamedTuple):

@@ -21,6 +21,7 @@ from mace_cache.rejections import Rejections
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from mace_cache._signing_keys import TrustedKeys
     from mace_cache.errors import BinaryRejectedError
     from mace_cache.fingerprint import DeviceFingerprint
     from mace_cache.guard import Guard
@@ -78,6 +79,8 @@ class Tiers:
         recache: whether what is stored is passed over, to be built and written again.
         counts: where faults and writes are counted.
         guard: what loads binaries that aren't proven; None where they are loaded like others.
+        trusted: the keys one of which must have signed what came from elsewhere signed; None where
+            no signature is asked for.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Tiers:
         recache: bool = False,
         counts: Counts,
         guard: Guard | None = None,
+        trusted: TrustedKeys | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self.guard = guard
@@ -99,6 +103,8 @@ class Tiers:
         self._policy = policy
         self._max_retries = max_retries
         self._recache = recache
+        self._trusted = trusted
+        self._distrusted: set[str] = set()
         self._counts = counts
         self._evicted = 0
         self._lock = threading.RLock()
@@ -170,6 +176,11 @@ class Tiers:
         if program is not None and self._usable(program):
             yield Found(program, Origin.REMOTE, self._storage.remote, own=False)
 
+    @property
+    def claims(self) -> bool:
+        """Whether `claim` may wait for another machine."""
+        return self._storage.claims and not self._recache
+
     def claim(self, key: str, patience: float, when_awaited: Callable[[], None]) -> bool:
         """Claim to build a program for all who share the remote; as `KVStorage.claim`."""
         if self._recache:
@@ -192,6 +203,10 @@ class Tiers:
         """Whether the fingerprint's own storage has that program now."""
         program = self._find_own(key)
         return program is not None and not program.tuned
+
+    def distrusts(self, key: str) -> bool:
+        """Whether a program of that key was kept here whose signer isn't trusted any more."""
+        return key in self._distrusted
 
     def holds(self, program: CompiledProgram) -> bool:
         """Whether the fingerprint's own storage has that very binary now."""
@@ -290,7 +305,7 @@ class Tiers:
         return True
 
     def _find_own(self, key: str) -> CompiledProgram | None:
-        program = self._try("find", lambda: self._storage.find(key), None)
+        program = self._try("find", lambda: self._find_in(self._storage, key), None)
         if program is None or program.fingerprint == self.fingerprint.text:
             return program
         logger.debug("%s holds programs of another device: it was cleared", self._storage)
@@ -312,7 +327,19 @@ class Tiers:
     def _find_sibling(self, name: str, key: str) -> CompiledProgram | None:
         storage = self._factory.create_storage(name)
         storage.load()
-        return storage.find(key)
+        return self._find_in(storage, key)
+
+    def _find_in(self, storage: KVStorage, key: str) -> CompiledProgram | None:
+        program = storage.find(key)
+        if program is not None and program.signer:  # as what was built here never is
+            from mace_cache.signing import check_signer  # noqa: PLC0415 (few need it)
+
+            try:
+                check_signer(program, self._trusted, str(storage))
+            except SignatureError:
+                self._distrusted.add(key)
+                raise
+        return program
 
     def _find_precompiled(
         self, stream: ReadOnlyByteStreamStorage, key: str

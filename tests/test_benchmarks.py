@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fleet import tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -282,6 +284,13 @@ def test_many_in_the_readmes_is_that_of_the_kept_results() -> None:
     readme = (BENCHMARKS.parent / "README.md").read_text()
     assert marked.format(report.make_sentences(drivers)) in readme
     assert marked.format(report.make_table(drivers)) in (BENCHMARKS / "README.md").read_text()
+
+
+def test_the_tables_of_fleets_are_those_of_the_kept_results() -> None:
+    """``python -m tests.fleet --write`` has been run since the figures or the tables changed."""
+    kept, document = tables.read(), (BENCHMARKS.parent / "docs" / "fleet.md").read_text()
+    assert tables.marked("harms", tables.harms_table(kept["harms"])) in document
+    assert tables.marked("hosts", tables.hosts_table(kept["hosts"])) in document
 
 
 def test_a_marked_text_is_replaced_and_nothing_else(tmp_path: Path) -> None:

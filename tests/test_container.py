@@ -338,6 +338,7 @@ def test_unknown_members_are_passed_over() -> None:
         ("build_seconds", "1"),
         ("build_seconds", True),
         ("final", 1),
+        ("signer", 1),
         ("tuned", {}),
         ("tuned", [["kernel", "shape"]]),
         ("tuned", [["kernel", "shape", 64.0]]),

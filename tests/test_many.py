@@ -24,6 +24,7 @@ from mace_cache.errors import ConfigurationError
 from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
 from mace_cache.request import identify, make_request
+from mace_cache.storage.memory import MemoryStorage
 from tests.helpers import (
     FakeFactory,
     FaultyStorage,
@@ -185,6 +186,7 @@ from mace_cache import opencl
 from mace_cache._helping import choose_help
 from mace_cache._warm_process import WorkerProcess
 from mace_cache.request import identify, make_request
+from mace_cache.storage.memory import MemoryStorage
 from tests.helpers import make_source, open_context, scale
 
 def compiled():
@@ -225,6 +227,44 @@ def test_workers_help_and_leave(
     assert len(built) == 6
     assert len(workers) == 2
     assert all(worker._process.returncode is not None for worker in workers)
+
+
+class Shared(MemoryStorage):
+    """A storage with a place behind it where others put programs while this machine waits."""
+
+    claims = True
+
+    def __init__(self, others: MemoryStorage) -> None:
+        super().__init__()
+        self.others = others
+        self.claimed: set[str] = set()
+
+    def claim(self, key: str, *_: Any) -> bool:
+        """Wait for others, who have built it then, or claim it."""
+        self.claimed.add(key)
+        return key in self.others.keys()  # noqa: SIM118 (a storage is no mapping)
+
+    def fetch(self, key: str) -> CompiledProgram | None:
+        """Give what others have built meanwhile."""
+        return self.others.find(key) if key in self.claimed else None
+
+
+def test_workers_compile_nothing_that_another_machine_builds(
+    context: cl.Context, workers: list[WorkerProcess]
+) -> None:
+    """They claim nothing, so they wait until this machine has turned out to build one itself."""
+    requests, made = factors(6, "claimed"), MemoryStorage()
+    with ProgramCache(storage_factory=FakeFactory(made), harvest="eager") as cache:
+        cache.build_many(context, requests, jobs=1)
+    with ProgramCache(storage_factory=FakeFactory(Shared(made))) as cache:
+        programs = cache.build_many(context, requests, jobs=3)
+        assert origins(cache, programs) == [Origin.REMOTE] * 6
+        assert [scale(program) for program in programs] == [3, 4, 5, 6, 7, 8]
+    assert workers == []
+    with ProgramCache(storage_factory=FakeFactory(Shared(MemoryStorage()))) as cache:
+        programs = cache.build_many(context, requests, jobs=3)
+        assert origins(cache, programs) == [Origin.SOURCE] * 6
+    assert len(workers) == 2
 
 
 @pytest.mark.parametrize(

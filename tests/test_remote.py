@@ -527,6 +527,44 @@ def test_a_signed_fleet(
     assert Machine(tmp_path / "3", url, **reader).build(context)[0] is Origin.REMOTE
 
 
+def test_a_key_that_is_not_trusted_any_more(
+    context: cl.Context,
+    tmp_path: Path,
+    *,
+    valkey: Valkey,
+    signed: dict[str, Any],
+    caplog: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was fetched under it is loaded no more, though it lies here, and is built in its place.
+
+    PoCL is asked so that it can't answer with what it has kept of it either. What was built here
+    stays, whatever is trusted, and so does what was fetched under another key.
+    """
+    url = f"{valkey.url}?prefix={tmp_path}&timeout=30"
+    reader = {**signed, "signing_key": None}
+    later = {**reader, "trusted_keys": make_key(PRIVATE).public().to_text()}
+    both = {**later, "trusted_keys": f"{later['trusted_keys']},{signed['trusted_keys']}"}
+    assert Machine(tmp_path / "1", url, **signed).build(context)[0] is Origin.SOURCE
+    assert Machine(tmp_path / "2", url, **reader).build(context)[0] is Origin.REMOTE
+    assert Machine(tmp_path / "2", url, **both).build(context)[0] is Origin.STORAGE
+    built: list[str] = []
+    real = opencl.build_from_source
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        built.append(arguments[1])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(opencl, "build_from_source", build)
+    assert Machine(tmp_path / "2", url, **later).build(context) == (Origin.SOURCE, 2)
+    assert [source.startswith(SOURCE) and source != SOURCE for source in built] == [True]
+    (line, *_) = [record.getMessage() for record in caplog.records]
+    assert str(tmp_path / "2") in line
+    assert "isn't trusted any more" in line
+    assert Machine(tmp_path / "2", url, **later).build(context)[0] is Origin.STORAGE
+    assert Machine(tmp_path / "1", url, **later).build(context)[0] is Origin.STORAGE
+
+
 def strip(payload: bytes) -> bytes:
     """Take the signature off, with all digests right."""
     return encode([decode_entry(payload)])

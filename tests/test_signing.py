@@ -392,6 +392,26 @@ def test_a_cache_loads_what_is_signed_and_builds_the_rest(
         ProgramCache(trusted_keys="garbage")
 
 
+def test_who_signed_is_not_what_a_file_says(context: cl.Context, tmp_path: Path) -> None:
+    """A shipped program can't say of itself that it was built here, or signed by another key."""
+    with ProgramCache(storage_path=tmp_path / "made") as cache:
+        cache.build(context, make_source("signed"))
+    (entry,) = entries(tmp_path / "made")
+    program, (theirs, other) = decode_entry(entry.read_bytes()), (make_key(SHARED) for _ in "12")
+    for number, claimed in enumerate(["", other.identifier.hex()]):
+        data = sign(encode([replace(program, signer=claimed)]), theirs)
+        place, trusted = tmp_path / str(number), keep(tmp_path / f"key {number}", theirs.to_text())
+        with ProgramCache(storage_path=place, binary=data, trusted_keys=trusted) as cache:
+            loaded = cache.build(context, make_source("signed"))
+            assert cache.explain(loaded).origin is Origin.PRECOMPILED
+        (entry,) = entries(place)
+        assert decode_entry(entry.read_bytes()).signer == theirs.identifier.hex()
+        trusted = keep(tmp_path / f"other {number}", other.to_text())
+        with ProgramCache(storage_path=place, binary=data, trusted_keys=trusted) as cache:
+            built = cache.build(context, make_source("signed"))
+            assert cache.explain(built).origin is Origin.SOURCE
+
+
 def test_every_pair_of_trusted_keys_stands_alone() -> None:
     """That another key is trusted too changes nothing about a wrong signature."""
     for signer, victim in itertools.permutations(KEYS, 2):

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from mace_cache._signing_keys import read_signing_key
-from mace_cache.cli.options import cache_directory_option, json_option, open_factory
+from mace_cache.cli.options import (
+    cache_directory_option,
+    json_option,
+    open_factory,
+    required_settings,
+)
 from mace_cache.cli.output import complain, print_json, print_line, spoken_number, spoken_size
 from mace_cache.cli.shipping import chosen_programs, publish_readable, to_mace
 from mace_cache.container import encode
@@ -52,7 +57,8 @@ def export(
         raise click.UsageError("--sources is for --format mace")
     key = None if key_file is None else read_signing_key(key_file, "--sign")
     factory = open_factory(cache_directory)
-    programs, damaged = chosen_programs(factory, devices, keys)
+    trusted = required_settings(cache_directory).trusted_keys
+    programs, damaged = chosen_programs(factory, devices, keys, trusted)
     if not programs:
         raise click.ClickException(f"nothing to export: no such program in {factory.root}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -14,14 +15,15 @@ from mace_cache.cli.output import complain, print_json, print_line, spoken_numbe
 from mace_cache.cli.shipping import from_mace, mace_platform
 from mace_cache.config import read_settings
 from mace_cache.container import Bundle
-from mace_cache.errors import DamagedFileError, FingerprintError
+from mace_cache.errors import DamagedFileError, FingerprintError, SignatureError
 from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.mace_file import START, read_mace_file
-from mace_cache.signing import check_signature
+from mace_cache.signing import check_signature, check_signer, signer_of
 
 if TYPE_CHECKING:
     import pyopencl as cl
 
+    from mace_cache._signing_keys import TrustedKeys
     from mace_cache.config import Settings
     from mace_cache.program import CompiledProgram
     from mace_cache.storage.directory import DirectoryStorageFactory
@@ -73,8 +75,9 @@ def import_programs(
     if data[: len(START)] == START:
         contents = _of_mace(file, data, settings, devices, sources)
     else:
-        contents = _of_bundle(file, data, settings, devices)
-    imported = [program for program in contents.programs if _insert(factory, program)]
+        contents = _of_bundle(file, data, settings, devices, device or "")
+    trusted = settings.trusted_keys
+    imported = [program for program in contents.programs if _insert(factory, program, trusted)]
     for problem in contents.damaged:
         complain(problem)
     present = len(contents.programs) - len(imported)
@@ -116,11 +119,12 @@ def _devices(beginning: str | None) -> dict[str, cl.Device]:
 
 
 def _of_bundle(
-    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device]
+    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device], beginning: str
 ) -> _Contents:
     bundle = Bundle(data, file)
     _ask_for_trust(settings)
     check_signature(bundle, settings.trusted_keys, file, allow_unsigned=settings.allow_unsigned)
+    signer = "" if settings.trusted_keys is None else signer_of(bundle)
     contents, others = _Contents([], [], []), dict.fromkeys(bundle.fingerprints, 0)
     for text, key in bundle.keys():  # noqa: SIM118 (a bundle is no mapping)
         if text not in devices:
@@ -131,11 +135,13 @@ def _of_bundle(
         except DamagedFileError as error:
             contents.damaged.append(str(error))
         else:
-            contents.programs.extend([] if program is None else [program])
+            found = [] if program is None else [replace(program, signer=signer)]
+            contents.programs.extend(found)
     for text, count in others.items():
         if count:
-            line = f"{spoken_number(count, 'program')} for {storage_name(text)}, no device here"
-            contents.skipped.append(line)
+            name = storage_name(text)
+            why = "no device here" if name.startswith(beginning) else "left out by --device"
+            contents.skipped.append(f"{spoken_number(count, 'program')} for {name}, {why}")
     return contents
 
 
@@ -173,14 +179,18 @@ def _ask_for_trust(settings: Settings) -> None:
         )
 
 
-def _insert(factory: DirectoryStorageFactory, program: CompiledProgram) -> bool:
+def _insert(
+    factory: DirectoryStorageFactory, program: CompiledProgram, trusted: TrustedKeys | None
+) -> bool:
     """Store a program; what is there is left: it may hold more than what was shipped."""
     storage = factory.create_storage(storage_name(program.fingerprint))
     storage.load()
     try:
-        if storage.find(program.key) is not None:
+        stored = storage.find(program.key)
+        if stored is not None:
+            check_signer(stored, trusted, str(storage))
             return False
-    except DamagedFileError as error:
+    except (DamagedFileError, SignatureError) as error:
         complain(f"{error}; it is replaced")
     storage.insert(program.key, program)
     return True

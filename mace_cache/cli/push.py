@@ -58,7 +58,8 @@ def push(
             f"nothing may be written to {remote}: it is read-only, or MACE_CACHE_SIGNING_KEY isn't "
             "set"
         )
-    programs, damaged = chosen_programs(open_factory(cache_directory), devices, keys)
+    factory = open_factory(cache_directory)
+    programs, damaged = chosen_programs(factory, devices, keys, settings.trusted_keys)
     pushed = _push_all(remote, stated, programs)
     for problem in damaged:
         complain(f"{problem}; it was left out")

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,18 @@ import pyopencl as cl
 from mace_cache._filesystem import NotRegularFileError, publish, read_regular_file
 from mace_cache.cli.entries import storage_names
 from mace_cache.cli.options import select
-from mace_cache.errors import DamagedFileError, UncacheableError
+from mace_cache.errors import DamagedFileError, SignatureError, UncacheableError
 from mace_cache.fingerprint import components, fingerprint
 from mace_cache.mace_file import BUILD_OPTIONS, MaceFile, MaceProgram
 from mace_cache.program import CompiledProgram
 from mace_cache.request import identify, make_request
+from mace_cache.signing import check_signer
 from mace_cache.tuning import tuning_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mace_cache._signing_keys import TrustedKeys
     from mace_cache.storage.directory import DirectoryStorageFactory
 
 __all__ = ["chosen_programs", "from_mace", "mace_platform", "publish_readable", "to_mace"]
@@ -35,14 +38,18 @@ _ADDED = frozenset(BUILD_OPTIONS.split())
 
 
 def chosen_programs(
-    factory: DirectoryStorageFactory, devices: Sequence[str], keys: Sequence[str]
+    factory: DirectoryStorageFactory,
+    devices: Sequence[str],
+    keys: Sequence[str],
+    trusted: TrustedKeys | None,
 ) -> tuple[list[CompiledProgram], list[str]]:
-    """Give the programs that are asked for, and what is wrong with the damaged ones.
+    """Give the programs that are asked for, and what is wrong with those that can't be shipped.
 
     Args:
         factory: the cache directory.
         devices: names of storages, or their beginnings; all if there are none.
         keys: program keys, or their beginnings; all if there are none.
+        trusted: the keys that are believed: what came signed by another isn't passed on.
 
     Raises:
         UsageError: no storage's name begins like that.
@@ -60,10 +67,11 @@ def chosen_programs(
         for key in sorted(chosen):
             try:
                 program = storage.find(key)
-            except DamagedFileError as error:
+                if program is not None:
+                    check_signer(program, trusted, str(storage))
+                    programs.append(replace(program, signer=""))
+            except (DamagedFileError, SignatureError) as error:
                 damaged.append(str(error))
-            else:
-                programs += [] if program is None else [program]
     return programs, damaged
 
 

@@ -41,6 +41,8 @@ def encode_metadata(program: CompiledProgram) -> bytes:
     }
     if program.final:
         members["final"] = True
+    if program.signer:
+        members["signer"] = program.signer
     if program.tuned:
         members["tuned"] = program.tuned
     return _ENCODER.encode(members).encode(*TEXT)
@@ -68,6 +70,7 @@ def decode_metadata(
             created=_number(members["created"]),
             final=_boolean(members.get("final", False)),
             tuned=tuple([_row(item) for item in _list(members.get("tuned", []))]),
+            signer=_string(members.get("signer", "")),
         )
     except (TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

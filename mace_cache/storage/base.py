@@ -35,11 +35,13 @@ class KVStorage(ABC):
         writable: whether ``insert``, ``clear`` and ``flush`` change anything.
         evicted: how many programs this object has removed to keep within its size.
         remote: where `fetch` looks, as a person would name it, or nothing.
+        claims: whether `claim` may claim something, or wait.
     """
 
     writable: bool = True
     evicted: int = 0
     remote: str = ""
+    claims: bool = False
 
     @abstractmethod
     def load(self) -> None:

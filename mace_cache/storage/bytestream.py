@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mace_cache.container import Bundle
 from mace_cache.errors import DamagedFileError, StorageReadOnlyError
 from mace_cache.fingerprint import storage_name
-from mace_cache.signing import check_signature
+from mace_cache.signing import check_signature, signer_of
 from mace_cache.storage.base import KVStorage, check_key, check_name, check_program
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ReadOnlyByteStreamStorage(KVStorage):
         self._allow_unsigned = allow_unsigned
         self._bundle: Bundle | None = None
         self._fingerprints: tuple[str, ...] = ()
+        self._signer = ""
 
     def __str__(self) -> str:
         """Name where the bytes are from."""
@@ -78,6 +80,7 @@ class ReadOnlyByteStreamStorage(KVStorage):
         bundle = Bundle(self._data, self._path)
         check_signature(bundle, self._trusted, str(self), allow_unsigned=self._allow_unsigned)
         self._bundle, self._fingerprints = bundle, tuple(filter(self._shows, bundle.fingerprints))
+        self._signer = "" if self._trusted is None else signer_of(bundle)
 
     def find(self, key: str) -> CompiledProgram | None:
         """Give the program of that key: the first fingerprint's, where several have one.
@@ -94,7 +97,10 @@ class ReadOnlyByteStreamStorage(KVStorage):
         if self._bundle is None or fingerprint not in self._fingerprints:
             return None
         self._check_size()
-        return self._bundle.find(fingerprint, key)
+        program = self._bundle.find(fingerprint, key)
+        if program is None or program.signer == self._signer:
+            return program
+        return replace(program, signer=self._signer)
 
     def candidates(self, key: str) -> Iterator[CompiledProgram]:
         """Give the programs of that key, one a fingerprint; raises as `find`, when one is asked."""

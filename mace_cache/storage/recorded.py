@@ -92,6 +92,7 @@ class RecordedStorage(KVStorage):
         self._made = made
         self.writable = made.writable
         self.remote = made.remote
+        self.claims = made.claims
         self._name = name
         self._path = os.path.join(directory, _NOTES, os.urandom(16).hex())
         self._given: dict[str, int | None] = {}

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from abc import abstractmethod
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mace_cache import container
@@ -21,7 +22,7 @@ from mace_cache.errors import (
     UnknownVersionError,
 )
 from mace_cache.fingerprint import storage_name
-from mace_cache.signing import sign
+from mace_cache.signing import sign, signer_of
 from mace_cache.storage.base import (
     KVStorage,
     KVStorageFactory,
@@ -200,7 +201,7 @@ class RemoteStorage(KVStorage):
     def _encode(self, key: str, program: CompiledProgram) -> bytes:
         check_program(key, program)
         self._check_writable()
-        payload = container.encode([program])
+        payload = container.encode([replace(program, signer="")])
         if self.settings.signing_key is not None:
             payload = sign(payload, self.settings.signing_key)
         check_size(len(payload), f"{self}/{key}")
@@ -218,7 +219,8 @@ class RemoteStorage(KVStorage):
         program = container.decode_entry(payload, path)
         if program.key != key or storage_name(program.fingerprint) != self.name:
             raise DamagedFileError("it holds another program than its name says", path=path)
-        return program
+        is_verified = self.settings.verifier is not None
+        return replace(program, signer=signer_of(container.Bundle(payload)) if is_verified else "")
 
 
 class RemoteStorageFactory(KVStorageFactory):

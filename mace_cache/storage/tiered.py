@@ -73,6 +73,8 @@ class TieredStorage(KVStorage):
         self._missed: set[str] = set()
         self.writable = local.writable
         self.remote = str(remote)
+        leases = isinstance(remote, RemoteStorage) and remote.leases
+        self.claims = leases and settings.reads and settings.writes
 
     def __str__(self) -> str:
         """Name the local place."""
@@ -117,10 +119,8 @@ class TieredStorage(KVStorage):
         self, key: str, patience: float, when_awaited: Callable[[], None] = lambda: None
     ) -> bool:
         """Wait for another machine that builds a program; see `KVStorage.claim`."""
-        remote, settings = self._remote, self._settings
-        if not (isinstance(remote, RemoteStorage) and remote.leases):
-            return False
-        if not (settings.reads and settings.writes):
+        remote = self._remote
+        if not self.claims or not isinstance(remote, RemoteStorage):
             return False
         began = time.monotonic()
         turn, waited = self._wait_for_turn(partial(remote.turn, key), began + patience)

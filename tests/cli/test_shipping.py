@@ -11,9 +11,9 @@ import pytest
 
 from mace_cache import ProgramCache
 from mace_cache._signing_keys import parse_key
-from mace_cache.container import Bundle, encode
+from mace_cache.container import Bundle, decode_entry, encode
 from mace_cache.explanation import Origin
-from mace_cache.fingerprint import fingerprint
+from mace_cache.fingerprint import fingerprint, storage_name
 from mace_cache.mace_file import (
     BUILD_OPTIONS,
     MaceFile,
@@ -176,6 +176,9 @@ def test_import_for_this_machine(device: cl.Device, cache_directory: Path, tmp_p
     assert "imported 1 program " in told.output
     assert f"2 programs for {STORAGE}, no device here" in told.output
     assert f"1 program for {OTHER_STORAGE}" in told.output
+    chosen = ("--device", storage_name(own.fingerprint))
+    told = run("import", path, "--allow-unsigned", *chosen)
+    assert f"2 programs for {STORAGE}, left out by --device" in told.output
     store = Store(cache_directory)
     (entry,) = entries(cache_directory)
     assert entry == store.path(own)
@@ -230,6 +233,34 @@ def test_import_verifies_signatures(
     monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", str(tmp_path / "key.pub"))
     assert run("import", tmp_path / "signed").code == 0
     assert len(entries(cache_directory)) == 1
+
+
+def test_what_came_under_a_key_that_is_not_trusted_any_more(
+    device: cl.Device, cache_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes into no other file under a better key, and an import takes its place."""
+    for name in ("stolen", "new"):
+        run("keygen", "--shared", tmp_path / name)
+    source, text = Store(tmp_path / "source"), fingerprint(device).text
+    for name, binary in (("stolen", b"evil"), ("new", b"good")):
+        source.insert(replace(make_program("shipped", text), binary=binary))
+        bundle = ("--output", tmp_path / f"{name}.mclp", "--sign", tmp_path / name)
+        assert run("export", *bundle, "--cache-directory", source.directory).code == 0
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", str(tmp_path / "stolen"))
+    assert run("import", tmp_path / "stolen.mclp").code == 0
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", str(tmp_path / "new"))
+    again = ("--output", tmp_path / "again", "--sign", tmp_path / "new")
+    assert "nothing to export" in run("export", *again).errors
+    url = f"objects+file://{tmp_path}/remote"
+    monkeypatch.setenv("MACE_CACHE_SIGNING_KEY", str(tmp_path / "new"))
+    pushed = run("push", "--remote", url)
+    assert pushed.code == 1
+    assert "isn't trusted any more" in pushed.errors
+    assert "pushed 0 programs" in pushed.output
+    assert run("import", tmp_path / "new.mclp").code == 0
+    (entry,) = entries(cache_directory)
+    assert decode_entry(entry.read_bytes()).binary == b"good"
+    assert "pushed 1 program " in run("push", "--remote", url).output
 
 
 def test_import_of_a_damaged_bundle(device: cl.Device, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -231,4 +230,12 @@ def name_of_this_machine() -> str:
         (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "an unknown processor",
     )
-    return f"{os.cpu_count()} cores of {model.partition(': ')[2]}, {socket.gethostname()}"
+    return f"{os.cpu_count()} cores of {model.partition(': ')[2]}"
+
+
+def name_of(server: Valkey) -> str:
+    """Name a server, with its version."""
+    with server.client() as client:
+        said: dict[str, Any] = client.info("server")
+        name = said.get("server_name", "redis").capitalize()
+        return f"{name} {said.get('valkey_version', said['redis_version'])}"

@@ -13,6 +13,7 @@ from tests.fleet.hosts import (
     costs,
     fleet,
     kill,
+    name_of,
     name_of_this_machine,
     spent,
     start_hosts,
@@ -123,8 +124,13 @@ def tls(_count: int, programs: int) -> None:
 
 def measure(count: int, programs: int) -> dict[str, Any]:
     """Measure what a host costs the server, by what it finds there."""
-    figures: dict[str, Any] = {"machine": name_of_this_machine(), "programs": programs}
+    figures: dict[str, Any] = {
+        "machine": name_of_this_machine(),
+        "programs": programs,
+        "hosts": count,
+    }
     with fleet() as (where, directory, server, url):
+        figures["server"] = name_of(server)
 
         def start(*numbers: int, options: str = "") -> dict[str, float]:
             patient = f"{url}&timeout=30{options}"  # the hosts share one machine here
@@ -142,7 +148,7 @@ def measure(count: int, programs: int) -> dict[str, Any]:
             figures["bytes of a program"] = client.strlen(name)
             figures["memory of a program"] = client.memory_usage(name)
             assert len(entries) == programs
-            figures["memory of a connection"] = client.client_list()[0]["tot-mem"]
+            figures["memory of a connection"] = int(client.client_list()[0]["tot-mem"])
         figures["all at once, on all"] = start(*range(2, 2 + count))
         numbers = range(2 + count, 2 + 2 * count)
         figures["all at once, on nothing"] = start(*numbers, options="&prefix=nothing")
