@@ -58,7 +58,7 @@ FLOORS = {
         operators.statistics operators.reductions operators.scaling operators.normalisation
         operators.matrix operators.winograd operators.transposed
         operators.slicing operators.padding operators.rearranging
-        operators.casting operators.resizing operators
+        operators.casting operators.resizing operators operators.typical
         warm_report _progress _warm_worker warm tune
     """,
     "the command": """

@@ -18,10 +18,14 @@ from mace_cache.local_sizes import LOCAL_SIZE, MOST_WORK_ITEMS, LocalSizes, grid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LOCAL_SIZE", "MOST_WORK_ITEMS", "ProgramBuilder", "Runtime", "Tensor"]
+    from mace_cache._trials import Trials
+
+__all__ = ["LOCAL_SIZE", "MOST_WORK_ITEMS", "VARIANTS", "ProgramBuilder", "Runtime", "Tensor"]
 
 _MOST_ELEMENTS = 2**30  # kernels index with int
-_VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
+VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
+"""The variant in the manifest for each data type of a runtime."""
+
 _INTEGERS = (np.dtype(np.int32), np.dtype(np.uint8))
 
 
@@ -88,7 +92,7 @@ class Runtime:
     ) -> None:
         self.queue = queue
         self.data_type = np.dtype(data_type)
-        if self.data_type not in _VARIANTS:
+        if self.data_type not in VARIANTS:
             raise ShapeError("Runtime", "data type float32 or float16", self.data_type)
         self._context = queue.context
         # The queue is in order: what a kernel still reads isn't written by the next before it ends.
@@ -99,6 +103,11 @@ class Runtime:
         self._built: dict[str, cl.Program] = {}
         self._kernels: dict[tuple[str, str], cl.Kernel] = {}
         self._local_sizes: dict[str, LocalSizes] = {}
+
+    @property
+    def tried(self) -> dict[tuple[str, str], Trials]:
+        """What came of the trials of launches so far, by kernel and class of shapes."""
+        return {launch: one for s in self._local_sizes.values() for launch, one in s.tried.items()}
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Copy an array to the device.
@@ -208,7 +217,7 @@ class Runtime:
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
         if program not in self._built:
             specification = self._programs[program]
-            variant = specification.variant(_VARIANTS[self.data_type])
+            variant = specification.variant(VARIANTS[self.data_type])
             options = build_options(specification, variant)
             source = specification.read_source()
             built = self._cache.build(self._context, source, options=options)
