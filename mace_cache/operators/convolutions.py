@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import blocks, check_features
+from mace_cache.operators.checks import blocks, check_features, check_type
 from mace_cache.operators.product import WindowRows, launch_product
 from mace_cache.operators.windows import (
     check_depthwise_filters,
@@ -110,6 +110,7 @@ def depthwise_convolution(
         ShapeError: arguments that don't fit together.
     """
     operator = "depthwise_convolution"
+    check_type(operator, runtime, x, weights, bias)
     batch, height, width, channels = check_features(operator, x)
     check_depthwise_filters(operator, weights, channels)
     _, *size, filters = weights.shape
@@ -118,7 +119,7 @@ def depthwise_convolution(
     )
     windows = make_windows(operator, size, stride, dilation)
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, filters))
+    output = runtime.empty((batch, rows, columns, filters), operator=operator)
     runtime.launch(
         ("convolution", "depthwise_convolution"),
         count_tiles(batch, rows, columns) * blocks(filters),
@@ -158,6 +159,7 @@ def pointwise_convolution(
         ShapeError: arguments that don't fit together.
     """
     operator = "pointwise_convolution"
+    check_type(operator, runtime, x, weights, bias)
     channels = check_features(operator, x)[3]
     if weights.shape[1:] != (1, 1, channels):
         raise ShapeError(operator, f"weights (output channels, 1, 1, {channels})", weights)
@@ -176,13 +178,14 @@ def _convolve(
 ) -> Tensor:
     """Do it, for the operator of that name."""
     (operator, runtime), (x, weights, bias) = where, tensors
+    check_type(operator, runtime, x, weights, bias)
     batch, _, _, channels = check_features(operator, x)
-    check_filters(operator, weights, channels, groups)
+    groups = check_filters(operator, weights, channels, groups)
     filters, *size, _ = weights.shape
     end = end_arguments(operator, runtime, tensors, filters, activation)
     windows = make_windows(operator, size, stride, dilation)
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, filters))
+    output = runtime.empty((batch, rows, columns, filters), operator=operator)
     large = groups == 1 and output.size * math.prod(weights.shape[1:]) >= _LARGE
     if large or operator == "pointwise_convolution":
         _launch_product(runtime, (x, weights, bias, output), windows, before, end)

@@ -122,7 +122,7 @@ def _pool(
     check_type(operator, runtime, x)
     windows, padding = placed
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, channels))
+    output = runtime.empty((batch, rows, columns, channels), operator=operator)
     runtime.launch(
         ("pooling", "pool"),
         count_tiles(batch, rows, columns) * -(-channels // _LANES),
@@ -142,7 +142,7 @@ def _pool_all(operator: str, runtime: Runtime, x: Tensor, pooling: int) -> Tenso
         windows = make_windows(operator, (height, width), 1, 1)
         return _pool(operator, runtime, x, (windows, "VALID"), pooling)
     check_type(operator, runtime, x)
-    output = runtime.empty((batch, 1, 1, channels))
+    output = runtime.empty((batch, 1, 1, channels), operator=operator)
     runtime.launch(
         ("global_pooling", "global_pool"),
         batch * -(-channels // (_SIDE * _LANES)) * LOCAL_SIZE,
