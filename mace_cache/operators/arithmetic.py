@@ -72,8 +72,7 @@ def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
             type than the runtime's; the shapes can't be broadcast, or have more than 6 axes left
             when those that can be taken together are.
     """
-    known = f"an operation of {', '.join(_OPERATIONS)}"
-    choice("combine", known, operation, _OPERATIONS)
+    choice("combine", "an operation", operation, _OPERATIONS)
     tensors = [operand for operand in (a, b) if isinstance(operand, Tensor)]
     check_type(operation, runtime, *tensors)
     numbers = [

@@ -60,7 +60,7 @@ def resize(
     operator = "resize"
     batch, height, width, channels = check_features(operator, x)
     check_type(operator, runtime, x)
-    choice(operator, f"a method of {', '.join(_METHODS)}", method, _METHODS)
+    choice(operator, "a method", method, _METHODS)
     size = check_size(operator, size)
     coefficient = number(operator, "a number as coefficient", coefficient)
     if align_corners and half_pixel_centers:
