@@ -29,7 +29,7 @@ def resize_normalise(
     offset: float,
     rectangle: tuple[float, float, float, float] | None = None,
 ) -> Tensor:
-    """Resize an image by bilinear interpolation and normalise it: value * *scale* + *offset*.
+    """Resize an image as TFLite's RESIZE_BILINEAR, and normalise: value * *scale* + *offset*.
 
     Pixel centres are at half coordinates, as in TFLite's RESIZE_BILINEAR with
     ``half_pixel_centers``; nothing is smoothed where an image shrinks.

@@ -135,7 +135,7 @@ def check_sides(operator: str, expected: str, sides: object) -> tuple[tuple[int,
             for side in items(operator, expected, sides, _AXES)
         )
     except ShapeError:
-        raise ShapeError(operator, expected, sides) from None
+        raise ShapeError(operator, expected, repr(sides)) from None
     return (top, bottom), (left, right)
 
 

@@ -47,7 +47,7 @@ class WinogradWeights:
 
 
 def winograd_weights(runtime: Runtime, weights: Tensor) -> WinogradWeights:
-    """Transform the weights of a 3x3 convolution, once for all its uses: Lavin and Gray's G g G'.
+    """Transform the weights of a 3x3 convolution, once for all: Lavin and Gray, arXiv:1509.09308.
 
     Args:
         runtime: where to compute.
