@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["choice", "describe", "integer", "integers", "items", "known_type", "number"]
 
 
+_INTS = frozenset({int})
+
+
 def integer(
     operator: str, expected: str, value: object, least: float = -np.inf, most: float = np.inf
 ) -> int:
@@ -44,9 +47,10 @@ def integers(
     Raises:
         ShapeError: it isn't one, not so long, or one of them is out of bounds.
     """
-    read = [_read(value) for value in items(operator, expected, values, count)]
-    made = tuple(value for value in read if value is not None and least <= value <= most)
-    if len(made) != len(read):
+    made = items(operator, expected, values, count)
+    if not _INTS.issuperset(map(type, made)):  # seldom: this is quicker than to read each
+        made = tuple(map(_read, made))
+    if None in made or (made and not least <= min(made) <= max(made) <= most):
         raise ShapeError(operator, expected, values)
     return made
 
@@ -81,31 +85,30 @@ def number(operator: str, expected: str, value: object) -> float:
     return float(scalar)
 
 
-def choice(operator: str, expected: str, value: object, known: Collection[str]) -> str:
-    """Give a name.
+def choice(operator: str, what: str, value: object, known: Collection[str]) -> str:
+    """Give the name of what is to be one of those known.
 
     Raises:
         ShapeError: it isn't a known one.
     """
     if not isinstance(value, str) or value not in known:
-        raise ShapeError(operator, expected, repr(value))
+        raise ShapeError(operator, f"{what} of {', '.join(known)}", repr(value))
     return value
 
 
-def known_type(
-    operator: str, expected: str, data_type: Any, known: Collection[np.dtype[Any]]
-) -> np.dtype[Any]:
+def known_type(operator: str, data_type: Any, known: Collection[np.dtype[Any]]) -> np.dtype[Any]:
     """Give a data type.
 
     Raises:
         ShapeError: it isn't a known one.
     """
     try:
-        made: np.dtype[Any] = np.dtype(data_type)
+        made: np.dtype[Any] | None = np.dtype(data_type)
     except TypeError:
-        raise ShapeError(operator, expected, repr(data_type)) from None
-    if made not in known:
-        raise ShapeError(operator, expected, made)
+        made = None
+    if made is None or made not in known:
+        expected = f"a data type of {', '.join(map(str, known))}"
+        raise ShapeError(operator, expected, repr(data_type) if made is None else made)
     return made
 
 

@@ -68,12 +68,11 @@ def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
         A tensor of the shape that both are broadcast to.
 
     Raises:
-        ShapeError: there is no such operation; neither operand is a tensor, or one is of another
-            type than the runtime's; the shapes can't be broadcast, or have more than 6 axes left
-            when those that can be taken together are.
+        ShapeError: there is no such operation; neither operand is a tensor, one is of another type
+            than the runtime's, or neither a tensor nor a number; the shapes can't be broadcast, or
+            have more than 6 axes left when those that can be taken together are.
     """
-    known = f"an operation of {', '.join(_OPERATIONS)}"
-    choice("combine", known, operation, _OPERATIONS)
+    choice("combine", "an operation", operation, _OPERATIONS)
     tensors = [operand for operand in (a, b) if isinstance(operand, Tensor)]
     check_type(operation, runtime, *tensors)
     numbers = [

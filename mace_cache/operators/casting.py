@@ -34,8 +34,7 @@ def cast(runtime: Runtime, x: Tensor, data_type: Any) -> Tensor:
         ShapeError: *data_type* is another one, or *x* isn't a tensor.
     """
     check_tensors("cast", x)
-    known = f"a data type of {', '.join(map(str, DATA_TYPES))}"
-    wanted = known_type("cast", known, data_type, DATA_TYPES)
+    wanted = known_type("cast", data_type, DATA_TYPES)
     if wanted == x.data_type:
         return x
     output = runtime.empty(x.shape, wanted)

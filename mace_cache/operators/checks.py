@@ -41,8 +41,9 @@ _FEATURE_AXES = 4
 def check_type(operator: str, runtime: Runtime, *tensors: Tensor | None) -> None:
     """Raise ShapeError unless all are tensors of the runtime's data type, or None."""
     check_tensors(operator, *tensors)
+    wanted = runtime.data_type
     for tensor in tensors:
-        if tensor is not None and tensor.data_type != runtime.data_type:
+        if tensor is not None and tensor.data_type != wanted:
             raise ShapeError(operator, f"tensors of {runtime.data_type}", tensor)
 
 
@@ -70,8 +71,7 @@ def activation_arguments(
         ShapeError: the activation is unknown, or *alpha* isn't one slope a channel for ``prelu``, a
             number or None for ``leaky_relu`` and ``elu``, and None for any other.
     """
-    known = f"an activation of {', '.join(_ACTIVATIONS)}"
-    kind = _ACTIVATIONS[choice(operator, known, activation, _ACTIVATIONS)]
+    kind = _ACTIVATIONS[choice(operator, "an activation", activation, _ACTIVATIONS)]
     if activation == "prelu":
         if not isinstance(alpha, Tensor) or alpha.size != channels or alpha.shape[-1] != channels:
             raise ShapeError(operator, f"alpha of {channels} channels for prelu", alpha)

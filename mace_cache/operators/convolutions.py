@@ -64,7 +64,8 @@ def convolution(
         height is ceil(height / stride).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     return _convolve(
         ("convolution", runtime),
@@ -107,7 +108,8 @@ def depthwise_convolution(
         (batch, output height, output width, channels * multiplier).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "depthwise_convolution"
     check_type(operator, runtime, x, weights, bias)

@@ -29,7 +29,7 @@ def resize_normalise(
     offset: float,
     rectangle: tuple[float, float, float, float] | None = None,
 ) -> Tensor:
-    """Resize an image by bilinear interpolation and normalise it: value * *scale* + *offset*.
+    """Resize an image as TFLite's RESIZE_BILINEAR, and normalise: value * *scale* + *offset*.
 
     Pixel centres are at half coordinates, as in TFLite's RESIZE_BILINEAR with
     ``half_pixel_centers``; nothing is smoothed where an image shrinks.
@@ -75,7 +75,7 @@ def _check_rectangle(
     """Give the part of the image that is asked for, or raise ShapeError if it isn't one."""
     if rectangle is None:
         return 0.0, 0.0, float(height), float(width)
-    expected = "a rectangle (top, left, height, width) that isn't empty, of finite numbers"
+    expected = "a rectangle (top, left, height, width) of finite numbers that isn't empty"
     given = items(operator, expected, rectangle, 4)
     top, left, part_height, part_width = (number(operator, expected, side) for side in given)
     if not (part_height > 0 and part_width > 0 and np.isfinite([top, left, *given[2:]]).all()):

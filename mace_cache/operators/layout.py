@@ -59,7 +59,7 @@ def pad_channels(runtime: Runtime, x: Tensor, before: int, after: int) -> Tensor
         The shape of *x*, with *before* + *after* more channels.
 
     Raises:
-        ShapeError: a negative number of zeros, or *x* is of another type than the runtime's.
+        ShapeError: not two integers of 0 or more, or *x* is of another type than the runtime's.
     """
     check_type("pad_channels", runtime, x)
     expected = "0 or more zeros on each side of the last axis"
@@ -86,7 +86,8 @@ def concatenate(runtime: Runtime, tensors: Sequence[Tensor], axis: int) -> Tenso
         Their common shape, with the sum of their lengths along *axis*.
 
     Raises:
-        ShapeError: no tensors, no such axis, or shapes or types that differ elsewhere.
+        ShapeError: no tensors, no such axis, or shapes that differ elsewhere; one is of another
+            type than the runtime's.
     """
     operator = "concatenate"
     tensors = items(operator, "one or more tensors", tensors)

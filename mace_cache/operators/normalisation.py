@@ -39,7 +39,7 @@ def instance_norm(
     activation: str = "none",
     alpha: Tensor | float | None = None,
 ) -> Tensor:
-    """Normalise each channel of each image by its own mean and variance: InstanceNormalization.
+    """Normalise each channel of each image by its own statistics: ONNX's InstanceNormalization.
 
     Args:
         runtime: where to compute.

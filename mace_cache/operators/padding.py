@@ -78,7 +78,7 @@ def pad_for(
 ) -> Tensor:
     """Pad, as `pad` does, for the operator of that name, which errors have."""
     check_type(operator, runtime, x)
-    choice(operator, f"a mode of {', '.join(_MODES)}", mode, _MODES)
+    choice(operator, "a mode", mode, _MODES)
     expected = f"two paddings for each axis of {x}"
     sides = items(operator, expected, paddings, len(x.shape))
     widths = [integers(operator, expected, both, 2) for both in sides]

@@ -52,7 +52,7 @@ def extract_image_patches(
     given = {"sizes": sizes, "strides": strides, "rates": rates}
     pairs = (items(operator, f"{n} of 1 or more, two", two, 2) for n, two in given.items())
     sizes, strides, rates = windows = Windows(*map(pair, [operator] * 3, given, pairs))
-    choice(operator, "padding SAME or VALID", padding, ("SAME", "VALID"))
+    choice(operator, "padding", padding, ("SAME", "VALID"))
     reach = check_windows(operator, windows).spans
     if padding == "VALID" and (reach[0] > height or reach[1] > width):
         raise ShapeError(operator, f"an input of {reach[0]}x{reach[1]} or more for VALID", x)

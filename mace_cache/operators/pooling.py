@@ -45,7 +45,8 @@ def max_pool(
         minus infinity.
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels, or windows that see more than 2**30.
     """
     windows = make_windows("max_pool", size, stride, dilation)
     return _pool("max_pool", runtime, x, (windows, padding), _MAXIMUM)
@@ -75,7 +76,8 @@ def average_pool(
         (batch, output height, output width, channels). A window that sees no pixel at all gives 0.
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels, or windows that see more than 2**30.
     """
     pooling = _AVERAGE_OF_ALL if count_padding else _AVERAGE
     windows = make_windows("average_pool", size, stride, 1)

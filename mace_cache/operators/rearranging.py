@@ -130,16 +130,16 @@ def space_to_batch(
     """
     operator = "space_to_batch"
     check_type(operator, runtime, x)
-    check_features(operator, x)
+    batch, _, _, channels = check_features(operator, x)
     expected = "paddings ((above, below), (left, right)) of 0 or more"
-    sides = check_sides(operator, expected, paddings)
-    if any(map(any, sides)):
-        x = pad_for(operator, runtime, x, ((0, 0), *sides, (0, 0)))
-    batch, height, width, channels = x.shape
+    (above, below), (left, right) = check_sides(operator, expected, paddings)
+    height, width = above + x.shape[1] + below, left + x.shape[2] + right
     expected = f"blocks (height, width) that divide {height}x{width}"
     down, across = integers(operator, expected, block, 2, least=1)
     if height % down or width % across:
         raise ShapeError(operator, expected, block)
+    if above or below or left or right:
+        x = pad_for(operator, runtime, x, ((0, 0), (above, below), (left, right), (0, 0)))
     rows, columns = height // down, width // across
     split = (batch, rows, down, columns, across, channels)
     shape = (down * across * batch, rows, columns, channels)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arguments import choice, items
+from mace_cache.operators.arguments import items
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.tensor import LOCAL_SIZE, MOST_WORK_ITEMS
 
@@ -67,8 +66,8 @@ def lstm_cell(
         expected = "h, c, the weights of x and of h, and the bias of "
         given = ", ".join(str(tensor.shape) for tensor in tensors)
         raise ShapeError(operator, expected + ", ".join(map(str, shapes)), given)
-    orders = ["".join(order) for order in permutations(_GATES)]
-    choice(operator, "gates i, o, f and c in any order", gates, orders)
+    if set(gates) != set(_GATES) or len(gates) != len(_GATES):
+        raise ShapeError(operator, "gates i, o, f and c in any order", repr(gates))
     made = runtime.empty((batch, units), operator=operator), runtime.empty((batch, units))
     groups = -(-batch * units // _TOGETHER)
     runtime.launch_groups(

@@ -31,7 +31,7 @@ def resize(
     coefficient: float = -0.75,
     exclude_outside: bool = False,
 ) -> Tensor:
-    """Resize every image of a batch; nothing is smoothed where one shrinks.
+    """Resize every image of a batch: TFLite's and ONNX's resizing; shrinking doesn't smooth.
 
     ``nearest`` is TFLite's RESIZE_NEAREST_NEIGHBOR and ``bilinear`` its RESIZE_BILINEAR.
     ``bicubic`` is ONNX's Resize of mode ``cubic``, and the ``ResizeBicubic`` of TensorFlow: with
@@ -54,13 +54,13 @@ def resize(
         (batch, *size*, channels).
 
     Raises:
-        ShapeError: *x* has another number of axes or type, the size is empty, the method another
-            one, or both kinds of centres are asked for.
+        ShapeError: *x* has another number of axes or type, the size isn't two integers above 0, the
+            method another one, or both kinds of centres are asked for.
     """
     operator = "resize"
     batch, height, width, channels = check_features(operator, x)
     check_type(operator, runtime, x)
-    choice(operator, f"a method of {', '.join(_METHODS)}", method, _METHODS)
+    choice(operator, "a method", method, _METHODS)
     size = check_size(operator, size)
     coefficient = number(operator, "a number as coefficient", coefficient)
     if align_corners and half_pixel_centers:

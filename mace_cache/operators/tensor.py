@@ -42,6 +42,8 @@ VARIANTS: dict[np.dtype[Any], str] = {np.dtype(np.float32): "float", np.dtype(np
 DATA_TYPES = (*VARIANTS, *_INTEGERS)  # as in layout.cl
 """What tensors are made of."""
 
+_NAMES = {kind: str(kind) for kind in DATA_TYPES}  # numpy takes microseconds to name one
+
 
 class ProgramBuilder(Protocol):
     """What builds programs: a `mace_cache.ProgramCache`, or anything else with its ``build``."""
@@ -74,7 +76,7 @@ class Tensor:
 
     def __str__(self) -> str:
         """Give its type and shape, for messages."""
-        return f"{self.data_type} {self.shape}"
+        return f"{_NAMES.get(self.data_type, self.data_type)} {self.shape}"
 
 
 class Runtime:
@@ -107,7 +109,7 @@ class Runtime:
         if queue.properties & cl.command_queue_properties.OUT_OF_ORDER_EXEC_MODE_ENABLE:
             raise ShapeError("Runtime", "a queue in order", "one out of order")
         self.queue = queue
-        self.data_type = known_type("Runtime", "data type float32 or float16", data_type, VARIANTS)
+        self.data_type = known_type("Runtime", data_type, VARIANTS)
         self._context = queue.context
         # The queue is in order: what a kernel still reads isn't written by the next before it ends.
         self._pool = MemoryPool(ImmediateAllocator(queue))
@@ -173,8 +175,7 @@ class Runtime:
         _check_size(operator, lengths)
         kind = self.data_type
         if data_type is not None:
-            known = f"a data type of {', '.join(map(str, DATA_TYPES))}"
-            kind = known_type(operator, known, data_type, DATA_TYPES)
+            kind = known_type(operator, data_type, DATA_TYPES)
         buffer: Any = self._pool.allocate(math.prod(lengths) * kind.itemsize)
         return Tensor(buffer, lengths, kind)
 

@@ -65,7 +65,8 @@ def transposed_convolution(
         (batch, output height, output width, output channels).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "transposed_convolution"
     check_type(operator, runtime, x, weights, bias)
@@ -121,7 +122,8 @@ def transposed_depthwise_convolution(
         (batch, output height, output width, channels * multiplier).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "transposed_depthwise_convolution"
     check_type(operator, runtime, x, weights, bias)

@@ -62,7 +62,7 @@ def transform(
         ShapeError: *x* is of another type than the runtime's, there is no such function, or a bound
             isn't a number.
     """
-    choice("transform", f"a function of {', '.join(_FUNCTIONS)}", function, _FUNCTIONS)
+    choice("transform", "a function", function, _FUNCTIONS)
     check_type(function, runtime, x)
     bounds = [number(function, "numbers as bounds", bound) for bound in (low, high)]
     output = runtime.empty(x.shape, operator=function)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.arguments import choice, integer, integers, items
+from mace_cache.operators.arguments import integer, integers, items
 from mace_cache.operators.checks import activation_arguments, check_type, window
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def check_padding(operator: str, padding: Padding) -> tuple[str | tuple[int, int
         ShapeError: it is something else.
     """
     expected = "padding SAME, VALID or ((top, bottom), (left, right)) of 0 or more"
-    if isinstance(padding, str):
-        return (choice(operator, expected, padding, ("SAME", "VALID")),) * _AXES
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return padding, padding
     sides = check_sides(operator, expected, padding)
     if max(map(max, sides)) > _MOST_REACH:
         raise ShapeError(operator, f"padding of 0 to {_MOST_REACH}", padding)
@@ -135,7 +135,7 @@ def check_sides(operator: str, expected: str, sides: object) -> tuple[tuple[int,
             for side in items(operator, expected, sides, _AXES)
         )
     except ShapeError:
-        raise ShapeError(operator, expected, sides) from None
+        raise ShapeError(operator, expected, repr(sides)) from None
     return (top, bottom), (left, right)
 
 

@@ -47,7 +47,7 @@ class WinogradWeights:
 
 
 def winograd_weights(runtime: Runtime, weights: Tensor) -> WinogradWeights:
-    """Transform the weights of a 3x3 convolution, once for all its uses: Lavin and Gray's G g G'.
+    """Transform the weights of a 3x3 convolution, once for all: Lavin and Gray, arXiv:1509.09308.
 
     Args:
         runtime: where to compute.
@@ -114,7 +114,7 @@ def winograd_convolution(
     filters = weights.filters
     if channels != weights.channels:
         raise ShapeError(operator, f"a tensor of {weights.channels} channels", x)
-    choice(operator, "padding SAME or VALID", padding, ("SAME", "VALID"))
+    choice(operator, "padding", padding, ("SAME", "VALID"))
     if padding == "VALID" and min(height, width) < _KERNEL:
         raise ShapeError(operator, "an input of 3x3 or more for VALID padding", x)
     if bias is not None and bias.shape != (filters,):
