@@ -6,8 +6,9 @@
    divides by the window's size wherever it lies. */
 enum pooling { MAXIMUM, AVERAGE, AVERAGE_OF_ALL };
 
+/* What is not a number stays so, wherever it stands. */
 static float8 combine(float8 a, float8 b, int pooling) {
-    return pooling == MAXIMUM ? (a > b ? a : b) : a + b;
+    return pooling == MAXIMUM ? (((a > b) | (a != a)) ? a : b) : a + b;
 }
 
 /* count channels, 8 at most. */
