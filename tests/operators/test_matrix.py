@@ -270,7 +270,7 @@ def test_windows_of_groups_see_nothing_outside(
     """The same on a GPU, with a bias, an activation, and padding around single pixels."""
     x, weights, bias = noise(0, 2, 5, 4, 5), noise(1, 35, edge, edge, 5), noise(2, 35)
     weights[1, 0, 0, 2], weights[34, edge - 1, 0, 4] = np.inf, -np.inf
-    options = {**_ONCE, "padding": ((1, 1), (1, 2))}
+    options: dict[str, Any] = {**_ONCE, "padding": ((1, 1), (1, 2))}
     put = groups_runtime.to_device
     made = convolution(
         groups_runtime, put(x), put(weights), put(bias), activation=activation, **options

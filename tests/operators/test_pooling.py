@@ -74,12 +74,12 @@ def test_global_pools_are_numpys(bench: Bench, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.sample
-@pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (0, 2)])
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 1), (2, 2), (0, 2)])
 @pytest.mark.parametrize("channel", [0, 8])
-def test_what_is_not_a_number_stays_so(bench: Bench, place: tuple[int, int], channel: int) -> None:
+def test_what_is_not_a_number_stays_so(bench: Bench, row: int, column: int, channel: int) -> None:
     """A maximum is not a number wherever in the window that stands, as numpy's isn't."""
     x = noise(0, 1, 3, 3, 9)
-    x[(0, *place, channel)] = np.nan
+    x[0, row, column, channel] = np.nan
     wide = np.pad(x, [(0, 0), (0, 7), (3, 4), (0, 0)])  # of more pixels than are pooled as a window
     runtime, put, get = bench.runtime, bench.runtime.to_device, bench.runtime.to_host
     expected = bench.rounded(x).max(axis=(1, 2), keepdims=True)

@@ -253,8 +253,10 @@ def test_transposed_convolutions_see_nothing_outside(
     rounded = bench.rounded(x), bench.rounded(weights)
     expected = reference.transposed_convolution(*rounded, (stride, stride), (1, 1), groups)
     assert np.isfinite(expected[..., 0]).any()
-    put, options = bench.runtime.to_device, {"stride": stride, "padding": "VALID"}
-    made = transposed_convolution(bench.runtime, put(x), put(weights), groups=groups, **options)
+    put = bench.runtime.to_device
+    made = transposed_convolution(
+        bench.runtime, put(x), put(weights), stride=stride, padding="VALID", groups=groups
+    )
     bench.assert_close(bench.runtime.to_host(made), expected)
 
 
