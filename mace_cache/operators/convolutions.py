@@ -52,8 +52,8 @@ def convolution(
         bias: (output channels,).
         stride: the distance between windows, one number or (along height, along width).
         dilation: the distance between the pixels of a window, likewise.
-        padding: ``SAME`` or ``VALID`` as TensorFlow defines them, or how many zeros there are
-            around the input: ((top, bottom), (left, right)).
+        padding: ``SAME`` or ``VALID`` as TensorFlow defines them, or how far windows reach over
+            the input's edge: ((top, bottom), (left, right)).
         groups: how many groups the channels of input and output fall into; what is made of the
             first group of the input is the first group of the output.
         activation: one of those that `activate` knows, applied last.
@@ -61,7 +61,8 @@ def convolution(
 
     Returns:
         (batch, output height, output width, output channels), where for ``SAME`` the output's
-        height is ceil(height / stride).
+        height is ceil(height / stride). A weight that lies outside the input has no part in
+        the sum, even if it is infinite or NaN.
 
     Raises:
         ShapeError: arguments that don't fit together; or windows (with their dilation), strides or

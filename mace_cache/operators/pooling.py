@@ -41,8 +41,8 @@ def max_pool(
             ``VALID`` as TensorFlow defines them, or ((top, bottom), (left, right)).
 
     Returns:
-        (batch, output height, output width, channels). A window that sees no pixel at all gives
-        minus infinity.
+        (batch, output height, output width, channels). A window that sees NaN gives NaN, as with
+        ``numpy.max``; one that sees no pixel at all gives minus infinity.
 
     Raises:
         ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
@@ -108,7 +108,7 @@ def global_max_pool(runtime: Runtime, x: Tensor) -> Tensor:
         x: (batch, height, width, channels).
 
     Returns:
-        (batch, 1, 1, channels).
+        (batch, 1, 1, channels), NaN where one of a channel's values is.
 
     Raises:
         ShapeError: another number of axes or type.

@@ -88,7 +88,9 @@ def winograd_convolution(
 ) -> Tensor:
     """Convolve with prepared weights: TFLite's CONV_2D with a kernel of 3x3 and stride 1.
 
-    Sums are rounded a little more than those of `convolution`: to about 1e-6 of the largest.
+    Sums are rounded a little more than those of `convolution`: to about 1e-6 of the largest. The
+    transforms add and subtract neighbours, so an infinite or NaN weight makes all of its output
+    channel NaN, and an infinite pixel what sees it, where `convolution` gives infinity or numbers.
 
     Args:
         runtime: where to compute.
