@@ -16,8 +16,8 @@ NONE = [
     '#pragma OPENCL EXTENSION x : enable // "\n' + KERNEL,
     "typedef struct { int x; } pair;\nstruct one { int x; };;\nenum { A, B };" + KERNEL,
     KERNEL + "constant int x = 1, y[] = {1, 2};\nconst __constant int z = 1;" + KERNEL,
-    "#define TWICE(x) ((x) * \\\n 2)\n#define C constant\n#ifdef A\nint f(void) { return 1; }\n#endif\n"
-    + KERNEL,
+    "#define TWICE(x) ((x) * \\\n 2)\n#ifdef A\nint f(void) { return 1; }\n#endif\n" + KERNEL,
+    "#define C constant\n" + KERNEL,
     "kernel void f(global int *x) {\n#if A\n{ int y; }\n#else\nprintf(\"{;}\", '{');\n#endif\n}",
     "kernel void\n#if A\nf\n#elif B\ng\n#endif\n(global int *x) { if (1) { int y = 0; } }",
 ]
