@@ -29,14 +29,23 @@ def build():
 """
 # What it needs is imported before it is another user, who may not read where Python lies.
 READER = f"""{MAKE_PROGRAM}
-import mmap, os, subprocess, sys
+import logging, mmap, os, subprocess, sys
 import mace_cache
+
+warnings = []
+handler = logging.Handler()
+handler.emit = lambda record: warnings.append(record.getMessage())
+logging.getLogger("mace_cache").addHandler(handler)
 
 def told(trust, bundle):
     os.environ["MACE_CACHE_TRUST"] = trust
     binary_paths = [bundle] if bundle else []
     with mace_cache.installed(mace_cache.ProgramCache(binary_paths=binary_paths)):
-        return mace_cache.explain(build())
+        try:
+            answer = mace_cache.explain(build())
+        except cl.RuntimeError:  # it is built from source by who may not read where PoCL lies
+            return f"source {{warnings}}"
+    return f"{{answer.origin.value}} {{answer.reason}}"
 
 told("", sys.argv[1])
 own = sys.argv[2]
@@ -48,8 +57,7 @@ if os.geteuid() == 0:
 os.environ["XDG_CACHE_HOME"] = own
 print(flush=True)
 for line in sys.stdin:
-    answer = told(*line.rstrip("\\n").split(","))
-    print(answer.origin.value, answer.reason, flush=True)
+    print(told(*line.rstrip("\\n").split(",")), flush=True)
 """
 
 
