@@ -130,6 +130,56 @@ def test_powers_of_all_signs(bench: Bench) -> None:
     bench.assert_close(_run(bench, "power", a, b), expected)
 
 
+_SPECIAL = np.array([0, -0.0, 1, -1, 0.5, -0.5, 2, -3, 0.1, 1e30, -1e-40, np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.sample
+def test_powers_have_the_edges_of_c(runtime: Runtime) -> None:
+    """Zeros, ones, infinities and NaN with each other, down to the sign of zero."""
+    a, b = (x.ravel().astype(np.float32) for x in np.meshgrid(_SPECIAL, _SPECIAL))
+    made = runtime.to_host(operators.power(runtime, runtime.to_device(a), runtime.to_device(b)))
+    with np.errstate(all="ignore"):
+        expected = np.power(a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(made, expected, rtol=2e-7, atol=2e-45)
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(made[known]), np.signbit(expected[known]))
+
+
+@pytest.mark.sample
+def test_powers_are_nearly_rounded(runtime: Runtime) -> None:
+    """Large and small results alike; what a float holds is exact, for negative bases too."""
+    random = np.random.default_rng(0)
+    a = np.exp(random.uniform(-80, 80, 40_000)).astype(np.float32)
+    b = (random.uniform(-86, 86, a.size) / np.log(a)).astype(np.float32)
+    put, take = runtime.to_device, runtime.to_host
+    made = take(operators.power(runtime, put(a), put(b)))
+    np.testing.assert_allclose(made, a.astype(np.float64) ** b, rtol=2e-7)
+    bases, exponents = (x.ravel() for x in np.meshgrid(np.arange(2, 260), np.arange(1, 24)))
+    exact = bases.astype(np.float64) ** exponents
+    bases, exponents, exact = (x[exact < 2**24] for x in (-bases, exponents, exact))
+    made = take(operators.power(runtime, put(bases * 1.0), put(exponents * 1.0)))
+    np.testing.assert_array_equal(made, np.where(exponents % 2, -exact, exact))
+
+
+@pytest.mark.sample
+def test_floors_of_quotients_are_exact(runtime: Runtime) -> None:
+    """Of all signs and sizes, near whole quotients, and with what has no quotient, as in numpy."""
+    edges = [x.ravel() for x in np.meshgrid(_SPECIAL, _SPECIAL)]
+    random = np.random.default_rng(0)
+    a, b = np.exp(random.uniform(-20, 20, (2, 40_000))) * random.choice([-1, 1], (2, 40_000))
+    near = (np.round(a / b) * b).astype(np.float32)
+    rows = [a, near, np.nextafter(near, np.float32(0)), edges[0]], [b, b, b, edges[1]]
+    a, b = (np.concatenate(row).astype(np.float32) for row in rows)
+    with np.errstate(all="ignore"):
+        known = ~(np.abs(a / b) > 2**22)  # numpy rounds larger ones on the way
+        a, b = a[known], b[known]
+        expected = np.floor_divide(a, b)
+    made = runtime.to_host(floor_divide(runtime, runtime.to_device(a), runtime.to_device(b)))
+    np.testing.assert_array_equal(made, expected)
+    signed = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(made[signed]), np.signbit(expected[signed]))
+
+
 def test_not_a_number_wins(bench: Bench) -> None:
     """As in numpy, and whichever operand it is."""
     a, b = np.array([np.nan, 1.0, np.nan, -np.inf]), np.array([1.0, np.nan, np.nan, np.inf])
