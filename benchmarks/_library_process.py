@@ -60,7 +60,7 @@ def start(platform: str, directory: str) -> dict[str, Any]:
                 options = build_options(specification, variant)
                 try:
                     program = cache.build(context, source, options)
-                except cl.RuntimeError:  # Oclgrind has no half precision
+                except cl.RuntimeError:  # a driver may refuse halves
                     refused += 1
                     continue
                 origins.append(cache.explain(program).origin.value)

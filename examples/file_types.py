@@ -1,6 +1,8 @@
 """Tell what type files are of, by what is in them, with Magika's network on OpenCL.
 
-The programs come from the cache: the first run compiles them, later ones load them.
+The programs come from the cache: the first run compiles them, later ones load them. What is printed
+is the network's best guess and how sure it is; where that is not very, Magika itself says no more
+than whether a file is text.
 """
 
 from __future__ import annotations

@@ -59,6 +59,11 @@ kernel void convolution(global const DATA_TYPE *input, global const DATA_TYPE *w
             }
         }
         UNROLLED for (int r = 0; r < ROWS; r++) totals[r] += add_lanes(sums[r]);
+        const struct taps down = {0, kernel_height, 1, y, dilation_y};
+        const struct taps across = {first, last, 1, x + first * dilation_x, dilation_x};
+        sum_again(totals, stride_y, input + group * group_channels, tile.image, height, width,
+                  channels, weights + channel * filter_size, filter_size, count, kernel_width,
+                  group_channels, down, across);
         const int row = tile.row * ROWS;
         const int pixel = (tile.image * output_height + row) * output_width + tile.x;
         finish(totals, bias, slopes, output, pixel * output_channels, output_width * output_channels,

@@ -75,7 +75,9 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void row_product(
         const int slice = b_depth == 1 ? item % SLICES : item / COLUMNS_AT_A_TIME;
         float sum = 0.0f;
         if (j < count)
+#ifndef __SPIR__ /* its compilers unroll no loop with a call, as a half's load is, and warn of it */
 #pragma unroll 8
+#endif
             for (int k = slice; k < depth; k += SLICES)
                 sum += LOAD(left, k) * LOAD(right, k * b_depth + j * b_column);
         sums[slice * COLUMNS_AT_A_TIME + j] = sum;

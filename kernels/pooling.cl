@@ -25,8 +25,13 @@ kernel void pool(global const DATA_TYPE *input, global DATA_TYPE *output, int wo
             for (int ky = first_y; ky < last_y; ky++) {
                 const int line = (tile.image * height + y + ky * dilation_y) * width + x;
                 int from = (line + first_x * dilation_x) * channels + channel;
-                for (int kx = first_x; kx < last_x; kx++, from += dilation_x * channels)
-                    result = combine(result, load_pair(input, from, count), pooling);
+                const int step = dilation_x * channels, taps = last_x - first_x;
+                if (pooling == MAXIMUM && count >= LANES)
+                    for (int kx = 0; kx < taps; kx++, from += step)
+                        result = larger_of(result, LOAD8(input, from));
+                else
+                    for (int kx = 0; kx < taps; kx++, from += step)
+                        result = combine(result, load_pair(input, from, count), pooling);
             }
             if (pooling == AVERAGE) result /= larger(1, (last_y - first_y) * (last_x - first_x));
             if (pooling == AVERAGE_OF_ALL) result /= window_height * window_width;

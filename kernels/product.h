@@ -30,22 +30,46 @@
         const int stride_x, const int dilation_y, const int dilation_x, const int top,              \
         const int left, const int activation, const float coefficient
 
-/* Where a row of a begins for a tap, or -1: zeros. */
-#define ROW_PLACE(row, tap)                                                                         \
-    place_row(row, tap, rows, a_row, height, width, output_height, output_width, kernel_width,      \
-              taps, stride_y, stride_x, dilation_y, dilation_x, top, left)
+#define WINDOW_PARAMETERS                                                                           \
+    int rows, int a_row, int height, int width, int output_height, int output_width,                \
+        int kernel_width, int taps, int stride_y, int stride_x, int dilation_y, int dilation_x,     \
+        int top, int left
+#define WINDOW                                                                                      \
+    rows, a_row, height, width, output_height, output_width, kernel_width, taps, stride_y, stride_x, \
+        dilation_y, dilation_x, top, left
 
-static int place_row(int row, int tap, int rows, int a_row, int height, int width,
-                     int output_height, int output_width, int kernel_width, int taps,
-                     int stride_y, int stride_x, int dilation_y, int dilation_x, int top,
-                     int left) {
-    if (taps == 1 && width == rows && output_width == rows && top == 0 && left == 0)
-        return row < rows ? row * a_row : -1; /* a plain matrix, without slow divisions */
+/* Whether rows of a are just that, and not windows: places are found without slow divisions. */
+#define IS_PLAIN (taps == 1 && width == rows && output_width == rows && top == 0 && left == 0)
+
+/* Where a row of a begins for a tap, or -1: zeros. */
+static int place_row(int row, int tap, WINDOW_PARAMETERS) {
+    if (IS_PLAIN) return row < rows ? row * a_row : -1;
     const int line = row / output_width;
     const int x = (row - line * output_width) * stride_x - left + tap % kernel_width * dilation_x;
     const int y = line % output_height * stride_y - top + tap / kernel_width * dilation_y;
     const bool inside = row < rows && x >= 0 && x < width && y >= 0 && y < height;
     return inside ? ((line / output_height * height + y) * width + x) * a_row : -1;
+}
+
+/* Whether a row's window reaches over the edge of its image: there it was multiplied as zeros, and 0
+   times infinity is not a number. */
+static bool reaches_over(int row, WINDOW_PARAMETERS) {
+    for (int tap = 0; tap < taps; tap++)
+        if (place_row(row, tap, WINDOW) < 0) return true;
+    return false;
+}
+
+/* The sum for a row of a and a column, which begins at b, of what lies inside the image. */
+static float sum_inside(global const ELEMENT *a, int a_depth, global const ELEMENT *b, int b_depth,
+                        int depth, int row, WINDOW_PARAMETERS) {
+    float sum = 0.0f;
+    for (int tap = 0; tap < taps; tap++) {
+        const int place = place_row(row, tap, WINDOW);
+        for (int k = 0; k < (place < 0 ? 0 : depth); k++)
+            sum += ELEMENT_LOAD(a, place + k * a_depth) *
+                   ELEMENT_LOAD(b, (tap * depth + k) * b_depth);
+    }
+    return sum;
 }
 
 static void store_elements(float4 value, global ELEMENT *pointer, int index, int count) {

@@ -31,10 +31,15 @@
     TILE_COLUMNS * TILE_DEPTH % (4 * ITEMS)
 #error "the work-items of a group don't cover a tile, or can't load blocks by four"
 #endif
+#define ITEM_ROW(i) (((i) / 4 * ITEM_ROWS + item_row) * 4 + (i) % 4) /* a work-item's i-th row */
 #define A_PITCH (TILE_ROWS + 4) /* in floats; not a multiple of the number of banks */
 #define B_PITCH (TILE_COLUMNS + 4)
 #define A_LOADS (TILE_ROWS * TILE_DEPTH / ITEMS)
 #define B_LOADS (TILE_COLUMNS * TILE_DEPTH / ITEMS)
+
+/* For functions that have loops to unroll, or are called in them: how often is known once they are
+   part of the kernel, and a compiler that inlines late warns of loops that it can't unroll. */
+#define INLINED static __attribute__((always_inline))
 
 /* Where a work-item's i-th element (or four, of the blocks' quarters) of a block lies in it, so that
    neighbours load neighbouring addresses: a line, and how deep. */
@@ -47,8 +52,8 @@
 
 /* Loads a work-item's share of a block of lines (rows of a, columns of b). What lies outside the
    matrix is 0. If wide, four neighbours never lie on both sides of an edge, and are aligned. */
-static void fetch(float *values, int loads, int lines, global const ELEMENT *source,
-                  local const int *places, int stride, bool wide, int from, int depth) {
+INLINED void fetch(float *values, int loads, int lines, global const ELEMENT *source,
+                   local const int *places, int stride, bool wide, int from, int depth) {
     const int item = get_local_id(0);
     if (stride == 1 && wide) {
 #pragma unroll
@@ -92,8 +97,8 @@ static void fetch(float *values, int loads, int lines, global const ELEMENT *sou
 }
 
 /* Puts what was fetched into local memory, as TILE_DEPTH rows of all lines. */
-static void keep(const float *values, int loads, int lines, int pitch, local float4 *tile4,
-                 int stride, bool wide) {
+INLINED void keep(const float *values, int loads, int lines, int pitch, local float4 *tile4,
+                  int stride, bool wide) {
     const int item = get_local_id(0);
     local float *tile = (local float *)tile4;
     if (stride == 1 && wide) {
@@ -148,6 +153,15 @@ static void multiply(local const float4 *a_tile, local const float4 *b_tile,
     }
 }
 
+/* Adds the bias, applies the activation and stores count sums side by side. */
+INLINED void finish(float4 value, int column, int count, global const DATA_TYPE *bias,
+                    global const DATA_TYPE *slopes, int activation, float coefficient,
+                    global ELEMENT *output, int index) {
+    if (bias) value += load_block(bias, column, count);
+    value = activate(value, activation, coefficient, slopes, column, count);
+    store_elements(value, output, index + column, count);
+}
+
 kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_ARGUMENTS) {
     local float4 a_tile[TILE_DEPTH * A_PITCH / 4], b_tile[TILE_DEPTH * B_PITCH / 4];
     local int a_places[TILE_ROWS], b_places[TILE_COLUMNS];
@@ -173,7 +187,7 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
         for (int tap = 0; tap < taps; tap++) {
             barrier(CLK_LOCAL_MEM_FENCE);
             for (int line = item; line < TILE_ROWS; line += ITEMS)
-                a_places[line] = ROW_PLACE(row0 + line, tap);
+                a_places[line] = place_row(row0 + line, tap, WINDOW);
             for (int line = item; line < TILE_COLUMNS; line += ITEMS)
                 b_places[line] = column0 + line < columns
                                      ? (column0 + line) * b_column + tap * depth * b_depth
@@ -198,19 +212,33 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
                 barrier(CLK_LOCAL_MEM_FENCE);
             }
         }
+        uint spoilt = 0; /* of four sums each: whether one is not a number */
 #pragma unroll
         for (int i = 0; i < EACH_ROWS; i++) {
-            const int row = row0 + (i / 4 * ITEM_ROWS + item_row) * 4 + i % 4;
+            const int row = row0 + ITEM_ROW(i);
 #pragma unroll
             for (int j = 0; j < EACH_COLUMNS / 4; j++) {
                 const int column = column0 + (j * ITEM_COLUMNS + item_column) * 4;
                 const int count = min(BLOCK, columns - column);
                 if (row < rows && count > 0) {
-                    float4 value = sums[i][j];
-                    if (bias) value += load_block(bias, column, count);
-                    value = activate(value, activation, coefficient, slopes, column, count);
-                    store_elements(value, output, (batch * rows + row) * columns + column, count);
+                    const float4 four = sums[i][j];
+                    const float all = four.x + four.y + four.z + four.w;
+                    spoilt |= (uint)(all != all) << (i * (EACH_COLUMNS / 4) + j);
+                    finish(four, column, count, bias, slopes, activation, coefficient, output,
+                           (batch * rows + row) * columns);
                 }
+            }
+        }
+        if (IS_PLAIN) spoilt = 0;
+        for (int i = 0; spoilt; i++, spoilt >>= 1) {
+            const int row = row0 + ITEM_ROW(i / (EACH_COLUMNS / 4));
+            const int column = column0 + (i % (EACH_COLUMNS / 4) * ITEM_COLUMNS + item_column) * 4;
+            if (!(spoilt & 1) || !reaches_over(row, WINDOW)) continue;
+            for (int j = column; j < min(column + BLOCK, columns); j++) {
+                const float sum = sum_inside(left_matrix, a_depth, right_matrix + j * b_column,
+                                             b_depth, depth, row, WINDOW);
+                finish(sum, j, 1, bias, slopes, activation, coefficient, output,
+                       (batch * rows + row) * columns);
             }
         }
     }

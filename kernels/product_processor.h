@@ -136,6 +136,15 @@ static void store_row(local const float *sums, int column0, int count,
     }
 }
 
+/* Whether one of count sums is not a number (or infinities of both signs are among them). */
+static bool is_spoilt(local const float *sums, int count) {
+    float8 all = 0.0f;
+    for (int j = 0; j < count; j += VECTOR) all += LOAD_VECTOR(sums + j);
+    const float4 half_sums = all.lo + all.hi;
+    const float sum = half_sums.x + half_sums.y + half_sums.z + half_sums.w;
+    return sum != sum;
+}
+
 kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_ARGUMENTS) {
     local float8 sum_vectors[TILE_ROWS * TILE_COLUMNS / VECTOR];
     local float8 a_vectors[TILE_DEPTH * EACH_ROWS / VECTOR];
@@ -162,7 +171,7 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
                          tile_columns, count, b_tile);
             for (int row = 0; row < tile_rows; row += EACH_ROWS) {
                 for (int i = 0; i < EACH_ROWS; i++) {
-                    const int place = ROW_PLACE(row0 + row + i, tap);
+                    const int place = place_row(row0 + row + i, tap, WINDOW);
                     if (place >= 0)
                         copy_line(left_matrix + place + from * a_depth, a_depth, count,
                                   a_tile + i * TILE_DEPTH);
@@ -174,8 +183,14 @@ kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(PRODUCT_A
                              sums + row * TILE_COLUMNS + column, count);
             }
         }
-        for (int row = 0; row < tile_rows; row++)
-            store_row(sums + row * TILE_COLUMNS, column0, tile_columns, bias, slopes, activation,
-                      coefficient, output + (batch * rows + row0 + row) * columns);
+        for (int row = 0; row < tile_rows; row++) {
+            local float *line = sums + row * TILE_COLUMNS;
+            if (!IS_PLAIN && is_spoilt(line, tile_columns) && reaches_over(row0 + row, WINDOW))
+                for (int j = 0; j < tile_columns; j++)
+                    line[j] = sum_inside(left_matrix, a_depth, right_matrix + j * b_column, b_depth,
+                                         depth, row0 + row, WINDOW);
+            store_row(line, column0, tile_columns, bias, slopes, activation, coefficient,
+                      output + (batch * rows + row0 + row) * columns);
+        }
     }
 }

@@ -45,9 +45,11 @@ kernel void transposed_convolution(
             UNROLLED for (int b = 0; b < BLOCK; b++) sums[r][b] = 0.0f;
         }
         const int first_y = first_tap(y, kernel_height, stride_y, dilation_y);
-        int from_y = (y - first_y * dilation_y) / stride_y;
+        const int begin_y = (y - first_y * dilation_y) / stride_y;
+        const int begin_x = (x - first_x * dilation_x) / stride_x;
+        int from_y = begin_y;
         for (int ky = first_y; ky < kernel_height; ky += tap_step_y, from_y -= step_y) {
-            int from_x = (x - first_x * dilation_x) / stride_x;
+            int from_x = begin_x;
             for (int kx = first_x; kx < kernel_width; kx += tap_step_x, from_x -= step_x) {
                 const bool seen = from_x >= 0 && from_x < width;
                 const int tap = (ky * kernel_width + kx) * group_channels;
@@ -65,6 +67,11 @@ kernel void transposed_convolution(
             }
         }
         UNROLLED for (int r = 0; r < ROWS; r++) totals[r] += add_lanes(sums[r]);
+        const struct taps down = {first_y, kernel_height, tap_step_y, begin_y, -step_y};
+        const struct taps across = {first_x, kernel_width, tap_step_x, begin_x, -step_x};
+        sum_again(totals, 1, input + group * group_channels, tile.image, height, width, channels,
+                  weights + channel * filter_size, filter_size, count, kernel_width,
+                  group_channels, down, across);
         const int pixel = (tile.image * output_height + row) * output_width + tile.x;
         finish(totals, bias, slopes, output, pixel * output_channels,
                stride_y * output_width * output_channels,

@@ -35,7 +35,8 @@ static int last_inside(int at, int length, int size, int dilation) {
 }
 
 /* Add to sums[r][b] the products of run numbers of input[r] and filter[b], those where inside[r] is
-   -1; where it is 0, none. Runs shorter than a vector add to rest[r].s[b]. */
+   -1; where it is 0, none. Runs shorter than a vector add to rest[r].s[b]. "None" is 0 times the
+   filter, so that infinity spoils the sum: sum_again mends it, and this loop has no branches. */
 static void add_products(float8 sums[ROWS][BLOCK], float4 rest[ROWS],
                          global const DATA_TYPE *const input[ROWS], const int inside[ROWS],
                          global const DATA_TYPE *const filter[BLOCK], int run) {
@@ -63,6 +64,47 @@ static void add_products(float8 sums[ROWS][BLOCK], float4 rest[ROWS],
         UNROLLED for (int r = 0; r < ROWS; r++)
             rest[r] += as_float(as_int(LOAD(input[r], c)) & inside[r]) * weight;
     }
+}
+
+/* The taps that an output pixel may see along an axis, and where in the input the first and each
+   next one lies, or would. */
+struct taps {
+    int first, end, step, at, apart;
+};
+
+/* The sums of one pixel, product by product. run: channels of a tap. */
+static float4 sum_products(global const DATA_TYPE *input, int image, int height, int width,
+                           int channels, global const DATA_TYPE *filters, int filter_size, int count,
+                           int kernel_width, int run, struct taps down, struct taps across) {
+    float4 sum = 0.0f;
+    for (int ky = down.first, y = down.at; ky < down.end; ky += down.step, y += down.apart)
+        for (int kx = across.first, x = across.at; kx < across.end;
+             kx += across.step, x += across.apart) {
+            if (y < 0 || y >= height || x < 0 || x >= width) continue;
+            const int from = ((image * height + y) * width + x) * channels;
+            const int tap = (ky * kernel_width + kx) * run;
+            for (int c = 0; c < run; c++)
+                sum += LOAD(input, from + c) *
+                       (float4)(LOAD(filters, tap + c),
+                                LOAD(filters, tap + c + smaller(1, count - 1) * filter_size),
+                                LOAD(filters, tap + c + smaller(2, count - 1) * filter_size),
+                                LOAD(filters, tap + c + smaller(3, count - 1) * filter_size));
+        }
+    return sum;
+}
+
+/* Make a tile's sums again if one is not a number: infinity may have met a 0 that stands for nothing.
+   row_step: between what the tile's rows see. */
+static void sum_again(float4 sums[ROWS], int row_step, global const DATA_TYPE *input, int image,
+                      int height, int width, int channels, global const DATA_TYPE *filters,
+                      int filter_size, int count, int kernel_width, int run, struct taps down,
+                      struct taps across) {
+    const float4 rows = sums[0] + sums[1] + sums[2];
+    const float all = rows.x + rows.y + rows.z + rows.w;
+    if (all == all) return;
+    ROLLED for (int r = 0; r < ROWS; r++, down.at += row_step)
+        sums[r] = sum_products(input, image, height, width, channels, filters, filter_size, count,
+                               kernel_width, run, down, across);
 }
 
 /* The totals of four sums. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Trials", "try_sizes"]
 
-_ROUNDS = 5
-_SHORTEST_SAMPLE = 0.002  # seconds: of short launches several are timed together
-_MOST_TOGETHER = 100
+_ROUNDS = 7
+_ROUNDS_OF_TWO = 9
+_MOST_LOST = 1  # of those: what is better by chance loses more
+_LEAST_SAMPLE = 0.002  # seconds: of short launches several are timed together
+_MOST_TOGETHER = 1000
 _WORTH_IT = 0.95  # of the usual time: less is noise, and not worth another compilation
+_AS_GOOD = 1.05  # times the best: which of these is the best is chance
 _CREDIBLE = 0.01  # of the time by the clock
 
 
@@ -39,8 +43,10 @@ def try_sizes(
 ) -> Trials:
     """Time a launch with each local size, by turns, and choose the best.
 
-    Time is told by the queue's events where it profiles, else by the clock. The usual size stays
-    unless another takes at least a twentieth less, and again when only the two are compared.
+    Time is told by the queue's events where it profiles, else by the clock, over so many launches
+    that they take long enough. What is compared are times of the same round. Of sizes that are
+    about as good the one nearest to the usual is chosen; and the usual one stays unless that takes
+    at least a twentieth less, again when only the two are compared, and less in all rounds but one.
 
     Args:
         queue: the queue that is launched on.
@@ -53,18 +59,18 @@ def try_sizes(
     """
     queue.finish()
     usable = [size for size in sizes if _warm_up(queue, launch, size, usual)]
-    started = time.perf_counter()
-    launch(usual)
-    queue.finish()
-    once = time.perf_counter() - started
-    count = min(_MOST_TOGETHER, max(1, round(_SHORTEST_SAMPLE / max(once, 1e-9))))
-    seconds = _medians(queue, launch, usable, count)
-    best = min(seconds, key=seconds.__getitem__)
+    count = _count_together(queue, launch, usual)
+    samples = _sample(queue, launch, usable, count, _ROUNDS)
+    gains = {size: median(_ratios(times, samples[usual])) for size, times in samples.items()}
+    enough = min(_WORTH_IT, _AS_GOOD * min(gains.values()))
+    as_good = [size for size, gain in gains.items() if gain <= enough]
+    best = min(as_good, key=lambda size: abs(math.log(size / usual)), default=usual)
     if best != usual:  # the least of many figures may be so by chance
-        seconds = _medians(queue, launch, (usual, best), count)
-    if seconds[best] > _WORTH_IT * seconds[usual]:
-        best = usual
-    return Trials(seconds[usual], best, seconds[best])
+        samples = _sample(queue, launch, (usual, best), count, _ROUNDS_OF_TWO)
+        ratios = _ratios(samples[best], samples[usual])
+        if median(ratios) > _WORTH_IT or sum(ratio >= 1 for ratio in ratios) > _MOST_LOST:
+            best = usual
+    return Trials(median(samples[usual]), best, median(samples[best]))
 
 
 def _warm_up(
@@ -80,14 +86,36 @@ def _warm_up(
     return True
 
 
-def _medians(
-    queue: cl.CommandQueue, launch: Callable[[int], cl.Event], sizes: Sequence[int], count: int
-) -> dict[int, float]:
+def _count_together(queue: cl.CommandQueue, launch: Callable[[int], cl.Event], size: int) -> int:
+    """Give how many launches take long enough to be timed."""
+    count = 1
+    while count < _MOST_TOGETHER:
+        together = _time(queue, launch, size, count) * count
+        if together >= _LEAST_SAMPLE:
+            break
+        wanted = count * _LEAST_SAMPLE / max(together, 1e-9)
+        count = min(_MOST_TOGETHER, max(2 * count, math.ceil(wanted)))
+    return count
+
+
+def _sample(
+    queue: cl.CommandQueue,
+    launch: Callable[[int], cl.Event],
+    sizes: Sequence[int],
+    count: int,
+    rounds: int,
+) -> dict[int, list[float]]:
+    """Give the times of each size, one a round; every other round goes the other way."""
     samples: dict[int, list[float]] = {size: [] for size in sizes}
-    for _round in range(_ROUNDS):
-        for size, times in samples.items():
-            times.append(_time(queue, launch, size, count))
-    return {size: median(times) for size, times in samples.items()}
+    for number in range(rounds):
+        for size in sizes if number % 2 else reversed(sizes):
+            samples[size].append(_time(queue, launch, size, count))
+    return samples
+
+
+def _ratios(times: Sequence[float], usual: Sequence[float]) -> list[float]:
+    """Give the times as parts of the usual ones, which are no zeros where the clock tells them."""
+    return [one / max(other, 1e-12) for one, other in zip(times, usual, strict=True)]
 
 
 def _time(

@@ -22,10 +22,12 @@ __all__ = ["may_keep_values"]
 _SINCE_2_0 = r"(?i)std=(?!CL1)|(?<!\S)-x"
 _SPLICE, _LINE_END = r"\\\n", r"\r\n?"
 _LITERAL_OR_COMMENT = r'(?s)"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//[^\n]*|/\*.*?\*/'
-_DIRECTIVE = r"(?m)^[ \t]*#[ \t]*(\w*)([^\n]*)"
+_DIRECTIVE = r"(?m)^[ \t]*#[ \t]*((\w*)[^\n]*)"
 _INCLUDING = ("include", "import")
 _UNCLEAR = r"\bstatic\b|<%|%>|%:|\?\?"  # the last ones are other spellings of braces and of #
-_UNCLEAR_IN_MACRO = r"[;{}]"
+# In a directive or in options: what may hold a whole declaration, and other meanings of the words
+# that `_HARMLESS` goes by.
+_UNCLEAR_IN_MACRO = r"[;{}]|(?:\bdefine|-D)\W*(?:(?:__)?constant|const|typedef|struct|union|enum)\b"
 _PIECE = r"[{}]|\0\w*\0|[^{}\0]+"
 # What may stand between two semicolons at program scope: functions, and then nothing, or what is
 # no variable or a constant. A pointer to a constant is neither.
@@ -56,10 +58,10 @@ def _has_variables(source: str) -> bool:
     text = re.sub(_LITERAL_OR_COMMENT, " ", text)
     if re.search(_UNCLEAR, text):
         return True
-    for name, rest in re.findall(_DIRECTIVE, text):
-        if name.startswith(_INCLUDING) or re.search(_UNCLEAR_IN_MACRO, rest):
+    for directive, name in re.findall(_DIRECTIVE, text):
+        if name.startswith(_INCLUDING) or re.search(_UNCLEAR_IN_MACRO, directive):
             return True
-    outside = _outside(re.sub(_DIRECTIVE, "\0\\1\0", text))
+    outside = _outside(re.sub(_DIRECTIVE, "\0\\2\0", text))
     if outside is None:
         return True
     return not all(re.search(_HARMLESS, part) for part in outside.split(";")[:-1])

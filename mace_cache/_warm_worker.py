@@ -22,7 +22,7 @@ from mace_cache.explanation import Explanation, Origin
 from mace_cache.fingerprint import fingerprint
 from mace_cache.harvest.policy import harvests_late
 from mace_cache.library import launch_once
-from mace_cache.local_sizes import LOCAL_SIZE, try_launch, tuned_launches
+from mace_cache.local_sizes import LOCAL_SIZE, tuned_launches
 from mace_cache.manifest import Argument, Launch
 
 if TYPE_CHECKING:
@@ -96,27 +96,26 @@ class _Worker:
         return {"status": status, "message": text, "seconds": time.perf_counter() - started}
 
     def tune(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Try local sizes for a program's typical launches, and keep the best; store no program."""
+        """Try local sizes for typical calls of a program, and keep the best; store no program."""
+        # Imported here: numpy and all operators are more than other messages need.
+        from mace_cache.operators.typical import tune_typical_calls  # noqa: PLC0415 (as above)
+
         cache, context = self._cache(task["cache"]), self._queue(task["tune"]).context
         profiles = cl.command_queue_properties.PROFILING_ENABLE
         queue = cl.CommandQueue(context, properties=profiles)
-        rows: list[tuple[str, str, Trials]] = []
+        tried: dict[tuple[str, str], Trials] = {}
         try:
             program = cache.build(context, task["source"], task["options"])
-            explanation = cache.explain(program)
-            if not explanation.key:
-                return {"rows": [], "stale": False, "message": explanation.reason}
-            for launch in map(_launch, task["launches"]):
-                tried = try_launch(program, queue, launch)
-                if tried is not None:
-                    rows.append((launch.kernel, *tried))
+            message = cache.explain(program).reason
+            if cache.explain(program).key:
+                tried = tune_typical_calls(queue, program, task["program"], task["variant"])
+                message = _keep(cache, program, tried)
         except cl.Error as error:
             return {"rows": [], "stale": False, "message": str(error)}
-        best = {(kernel, shape): trials.local_size for kernel, shape, trials in rows}
-        cache.keep_tuned_sizes(program, best)
         late = harvests_late("auto", [fingerprint(queue.device).family])
         stale = late and any(size != LOCAL_SIZE for size in cache.tuned_sizes(program).values())
-        return {"rows": rows, "stale": stale, "message": ""}
+        rows = [(*launch, trials) for launch, trials in tried.items()]
+        return {"rows": rows, "stale": stale, "message": message}
 
     def _warm(self, cache: ProgramCache, task: dict[str, Any]) -> tuple[str, str]:
         queue = self._queue(task["device"])
@@ -144,6 +143,15 @@ class _Worker:
         if identity not in self._caches:
             self._caches[identity] = ProgramCache(**arguments)
         return self._caches[identity]
+
+
+def _keep(cache: ProgramCache, program: cl.Program, tried: dict[tuple[str, str], Trials]) -> str:
+    """Keep the best sizes, and say so where they couldn't be kept."""
+    best = {launch: trials.local_size for launch, trials in tried.items()}
+    cache.keep_tuned_sizes(program, best)
+    if best.items() <= cache.tuned_sizes(program).items():
+        return ""
+    return f"its local sizes were found, but could not be kept in {cache.factory}"
 
 
 def _use(

@@ -11,6 +11,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import pyopencl as cl
+
 from mace_cache import opencl
 from mace_cache._report import cause_of, warn_once
 from mace_cache.errors import BinaryRejectedError, MaceCacheError
@@ -22,8 +24,6 @@ from mace_cache.request import WantedProgram, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pyopencl as cl
 
     from mace_cache.explanation import Explanation
     from mace_cache.fingerprint import DeviceFingerprint
@@ -143,8 +143,8 @@ class Builder:
                 return answer
             answer = answer._replace(crashed=answer.crashed or missing.crashed)
             program = self._build(request, answer, from_source)
-        except BaseException:
-            flight.land()
+        except BaseException as error:
+            flight.land(fails=isinstance(error, cl.Error))
             raise
         flight.leave()
         if self._keeper.harvests_later(program):  # which ends its leases, too

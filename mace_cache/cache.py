@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
     from types import TracebackType
+    from typing import SupportsIndex
 
     from typing_extensions import Self
 
@@ -365,7 +366,9 @@ class ProgramCache:
 
         return find_sizes(program)
 
-    def keep_tuned_sizes(self, program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> None:
+    def keep_tuned_sizes(
+        self, program: cl.Program, sizes: Mapping[tuple[str, str], SupportsIndex]
+    ) -> None:
         """Keep local sizes beside a program, with those that are kept already.
 
         Nothing is kept where nothing may be written. Of processes that do this at the same time the
@@ -373,8 +376,13 @@ class ProgramCache:
 
         Args:
             program: what `build` returned.
-            sizes: local sizes by kernel and shape, which is any text that tells launches apart. Of
-                very many the last 1,000 are kept.
+            sizes: local sizes by kernel and shape, which is any text that tells launches apart.
+                Each is a whole number from 1 to 2147483647, Python's or numpy's. Of more than 1,000
+                in all the last 1,000 are kept.
+
+        Raises:
+            ConfigurationError: a kernel or shape is no text, or a size no such number; nothing is
+                kept then.
         """
         from mace_cache.tuning import keep_sizes  # noqa: PLC0415 (as above)
 

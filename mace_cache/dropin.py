@@ -191,9 +191,11 @@ def _make_compile(before: Callable[..., cl.Program]) -> Callable[..., cl.Program
     def compile(  # noqa: A001 (as pyopencl names it)
         self: cl.Program, options: Any = None, devices: Any = None, headers: Any = None
     ) -> cl.Program:
+        from mace_cache.answering import readable  # noqa: PLC0415 (as above)
+
         with _as_its_own(self):
             self._get_prg()  # pyopencl may warn of it, of the line that calls this function
-            return before(self, options, devices, headers)
+            return before(self, options, devices, headers and [readable(one) for one in headers])
 
     return compile
 

@@ -32,7 +32,7 @@ class Flight:
     ) -> None:
         self._leave = leave
         self._unlock = unlock
-        self._claimed: list[Callable[[], None]] = []
+        self._claimed: list[Callable[..., None]] = []
         self._began = began
         self.waited = waited
 
@@ -65,11 +65,15 @@ class Flight:
         self._leave()
         self._unlock()
 
-    def land(self) -> None:
-        """Let all machines go on: the program is stored, or nobody builds it here."""
+    def land(self, *, fails: bool = False) -> None:
+        """Let all machines go on: the program is stored, or nobody builds it here.
+
+        Args:
+            fails: it doesn't build, so that other machines needn't wait for each other either.
+        """
         self.unlock()
         for release in self._claimed:
-            release()
+            release(fails=fails)
 
 
 class Flights:

@@ -26,11 +26,12 @@ from mace_cache._program_parts import (
     unbuild,
 )
 from mace_cache._report import warn_once
+from mace_cache.answering import loaded_of
 from mace_cache.building import explain_failure
 from mace_cache.explanation import Explanation, Origin, Outcome
 from mace_cache.records import NONE, Record, attach, record_of
 from mace_cache.request import make_request
-from mace_cache.resident import kept_of, note_rebuilt
+from mace_cache.resident import note_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,9 +173,8 @@ def _is_lent_source(program: cl.Program) -> bool:
 
     To build what was loaded gives the same code whatever the options, and PoCL 3.1 dies of it.
     """
-    kept = kept_of(program)
-    resident = None if kept is None else record_of(kept).resident
-    if resident is None or not resident.loaded:
+    resident = loaded_of(program)
+    if resident is None:
         return False
     return lend_source(program, resident.wanted.identified.request.source)
 

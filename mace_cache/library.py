@@ -31,7 +31,6 @@ __all__ = [
     "kernels_directory",
     "launch_once",
     "load_manifest",
-    "prepare_launch",
 ]
 
 
@@ -80,31 +79,11 @@ def launch_once(program: cl.Program, queue: cl.CommandQueue, launch: Launch) -> 
     Raises:
         pyopencl.Error: the driver refuses the launch, as pyopencl raises it.
     """
-    kernel, _arguments = prepare_launch(program, queue.context, launch)
-    cl.enqueue_nd_range_kernel(queue, kernel, launch.global_size, launch.local_size).wait()
-
-
-def prepare_launch(
-    program: cl.Program, context: cl.Context, launch: Launch
-) -> tuple[cl.Kernel, list[Any]]:
-    """Make the kernel of a typical launch, with buffers of zeros.
-
-    Args:
-        program: a built program with that kernel.
-        context: the program's.
-        launch: the launch.
-
-    Returns:
-        The kernel, and its arguments: they must live as long as it is launched.
-
-    Raises:
-        pyopencl.Error: the driver refuses an argument, as pyopencl raises it.
-    """
     kernel = cl.Kernel(program, launch.kernel)
-    arguments = [_make_argument(context, argument) for argument in launch.arguments]
+    arguments = [_make_argument(queue.context, argument) for argument in launch.arguments]
     for index, argument in enumerate(arguments):
         kernel.set_arg(index, argument)
-    return kernel, arguments
+    cl.enqueue_nd_range_kernel(queue, kernel, launch.global_size, launch.local_size).wait()
 
 
 def _make_argument(context: cl.Context, argument: Argument) -> Any:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pyopencl as cl
 
 from mace_cache._trials import try_sizes
-from mace_cache.library import prepare_launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,6 @@ __all__ = [
     "candidates",
     "grid",
     "shape_class",
-    "try_launch",
     "tuned_launches",
 ]
 
@@ -81,34 +79,6 @@ def candidates(kernel: cl.Kernel, device: cl.Device) -> tuple[int, ...]:
     return tuple(sorted({LOCAL_SIZE, *sizes}))
 
 
-def try_launch(
-    program: cl.Program, queue: cl.CommandQueue, launch: Launch
-) -> tuple[str, Trials] | None:
-    """Try local sizes for a typical launch of a bundled kernel.
-
-    Args:
-        program: the program of the kernel.
-        queue: where to launch it.
-        launch: the launch; its first argument of type ``int`` is how many pieces of work there are.
-
-    Returns:
-        The class of its shape and what came of it; None where the kernel takes no other size.
-
-    Raises:
-        pyopencl.Error: the driver refuses the launch.
-    """
-    kernel, _arguments = prepare_launch(program, queue.context, launch)
-    integers = [int(one.value or 0) for one in launch.arguments if one.kind == "int32"]
-    sizes = candidates(kernel, queue.device)
-    if not sizes or not integers or not _is_plain(launch):
-        return None
-
-    def enqueue(size: int) -> cl.Event:
-        return cl.enqueue_nd_range_kernel(queue, kernel, *grid(integers[0], size))
-
-    return shape_class(integers), try_sizes(queue, enqueue, sizes, LOCAL_SIZE)
-
-
 def tuned_launches(
     program: cl.Program, launch: Launch, kept: Mapping[tuple[str, str], int], device: cl.Device
 ) -> Iterator[Launch]:
@@ -138,6 +108,9 @@ class LocalSizes:
         program: the program, built.
         cache: keeps what is tuned; None where nothing does.
         tune: whether sizes are tried for what isn't tuned yet.
+
+    Attributes:
+        tried: what came of trials, by kernel and class of shapes.
     """
 
     def __init__(
@@ -149,6 +122,7 @@ class LocalSizes:
         self._tune = tune
         self._kept = {} if cache is None else cache.tuned_sizes(program)
         self._chosen: dict[tuple[str, str], int] = {}
+        self.tried: dict[tuple[str, str], Trials] = {}
 
     def choose(self, name: str, kernel: cl.Kernel, integers: Sequence[int]) -> int:
         """Give the local size for a launch, after trials where it is to be tuned.
@@ -179,10 +153,10 @@ class LocalSizes:
         def enqueue(size: int) -> cl.Event:
             return cl.enqueue_nd_range_kernel(self._queue, kernel, *grid(work_items, size))
 
-        best = try_sizes(self._queue, enqueue, sizes, LOCAL_SIZE).local_size
+        trials = self.tried[launch] = try_sizes(self._queue, enqueue, sizes, LOCAL_SIZE)
         if self._cache is not None:
-            self._cache.keep_tuned_sizes(self._program, {launch: best})
-        return best
+            self._cache.keep_tuned_sizes(self._program, {launch: trials.local_size})
+        return trials.local_size
 
 
 def _is_plain(launch: Launch) -> bool:

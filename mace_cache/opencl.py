@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
+from pyopencl.tools import is_spirv
 
 from mace_cache._fetching import fetch_all_binaries
 from mace_cache.errors import BinaryRejectedError, FingerprintError
@@ -274,7 +275,7 @@ def make_unbuilt(context: cl.Context, source: str | bytes) -> Any:
     Raises:
         pyopencl.Error: the driver refused it.
     """
-    if isinstance(source, bytes):
+    if is_spirv(source):
         return cl._cl._create_program_with_il(context, source)
     return cl._cl._Program(context, source)
 

@@ -188,9 +188,9 @@ class Tiers:
         claim = partial(self._storage.claim, key, patience, when_awaited)
         return self._try("claim", claim, False)
 
-    def release(self, key: str) -> None:
-        """What was claimed is stored, or isn't built here."""
-        self._try("release", lambda: self._storage.release(key), None)
+    def release(self, key: str, *, fails: bool = False) -> None:
+        """What was claimed is stored, or isn't built here; as `KVStorage.release`."""
+        self._try("release", lambda: self._storage.release(key, fails=fails), None)
 
     def find_again(self, found: Found) -> CompiledProgram | None:
         """Give what was found as it is now; None where it isn't there any more."""

@@ -1,4 +1,4 @@
-"""Tuning the typical launches of the bundled kernels, in processes of its own, as `warm_cache`.
+"""Tuning the bundled kernels by typical calls of their operators, in processes of its own.
 
 Trials make PoCL compile a kernel for every size. So that this is in no stored binary, they run with
 a compiler cache of their own, and another process builds anew what is to be stored.
@@ -64,7 +64,7 @@ class TuneReport:
     """What `tune_library` did.
 
     Attributes:
-        results: one a launch.
+        results: one a kernel and class of shapes.
         notes: what failed or was passed over, and why.
     """
 
@@ -73,7 +73,7 @@ class TuneReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where something failed or nothing could be tuned."""
+        """0, or 1 where something failed, or nothing could be tuned or kept."""
         return int(bool(self.notes))
 
     def to_json(self) -> str:
@@ -88,7 +88,7 @@ def tune_library(
     *,
     progress: bool = True,
 ) -> TuneReport:
-    """Find the best local sizes for the typical launches of the bundled kernels, and keep them.
+    """Find the best local sizes for typical calls of the bundled kernels' operators, and keep them.
 
     Kernels that require one size are left out. Where a stored binary holds the code of launches
     (PoCL), the program is built and stored anew with that of the best sizes.
@@ -151,7 +151,8 @@ def _tune(
     never = {"harvest": "deferred", "harvest_after": math.inf}
     results: list[TuneResult] = []
     try:
-        answer = trials.ask({"tune": device, "cache": {**cache_arguments, **never}, **said})
+        named = {"tune": device, "program": task.program, "variant": task.variant}
+        answer = trials.ask({**named, "cache": {**cache_arguments, **never}, **said})
         for kernel, shape, tried in answer["rows"]:
             name = task.program, task.variant, device
             results.append(TuneResult(*name, kernel, shape, *Trials(*tried)))

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, Any
 
+from mace_cache.errors import ConfigurationError
 from mace_cache.explanation import Origin
 from mace_cache.program import CompiledProgram
 from mace_cache.records import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import SupportsIndex
 
     import pyopencl as cl
 
@@ -28,6 +31,7 @@ TUNED_PROGRAM = "tuned program"
 
 _FORMAT = "mace-cache tuned local sizes 1"
 _MOST = 1000
+_LARGEST = 2**31 - 1
 
 
 def tuning_key(program_key: str) -> str:
@@ -58,18 +62,22 @@ def _find(resident: ResidentProgram, *, fetches: bool) -> dict[tuple[str, str], 
     return {(kernel, shape): size for kernel, shape, size in rows}
 
 
-def keep_sizes(program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> None:
+def keep_sizes(program: cl.Program, sizes: Mapping[tuple[str, str], SupportsIndex]) -> None:
     """Keep local sizes for a program, with those that are kept already.
 
     Args:
         program: what a cache has built.
         sizes: local sizes by kernel and shape.
+
+    Raises:
+        ConfigurationError: a kernel or shape is no text, or a size no whole number in range.
     """
+    checked = dict(_check(launch, size) for launch, size in sizes.items())
     resident = record_of(program).resident
-    if resident is None or not sizes:
+    if resident is None or not checked:
         return
     wanted = resident.wanted
-    kept = {**_find(resident, fetches=True), **sizes}
+    kept = {**_find(resident, fetches=True), **checked}
     rows = [(kernel, shape, size) for (kernel, shape), size in kept.items()]
     record = CompiledProgram(
         key=tuning_key(wanted.source.key),
@@ -81,3 +89,17 @@ def keep_sizes(program: cl.Program, sizes: Mapping[tuple[str, str], int]) -> Non
         tuned=tuple(rows[-_MOST:]),
     )
     wanted.tiers[0].keep_tuned(record)
+
+
+def _check(launch: Any, size: Any) -> tuple[tuple[str, str], int]:
+    """Give them as a record can hold them."""
+    is_pair = isinstance(launch, tuple) and len(launch) == 2  # noqa: PLR2004 (kernel and shape)
+    is_launch = is_pair and all(isinstance(one, str) for one in launch)
+    try:
+        number = 0 if isinstance(size, bool) else index(size)
+    except TypeError:
+        number = 0
+    if is_launch and 1 <= number <= _LARGEST:
+        return launch, number
+    expected = f"a kernel and a shape, both text, and a whole number from 1 to {_LARGEST}"
+    raise ConfigurationError("sizes", {launch: size}, expected)

@@ -35,6 +35,7 @@ os.environ["POCL_CACHE_DIR"] = _private("pocl")
 os.environ["XDG_CACHE_HOME"] = _private("cache")
 os.environ["MACE_CACHE_DIR"] = _private("mace-cache")
 
+import hypothesis  # noqa: E402 (as below)
 import pyopencl as cl  # noqa: E402 (the driver is chosen above)
 
 from tests.servers import s3, valkey  # noqa: E402, F401 (fixtures)
@@ -42,6 +43,9 @@ from tests.servers import s3, valkey  # noqa: E402, F401 (fixtures)
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # machines have other work
+hypothesis.settings.load_profile("untimed")
 
 _BUNDLED_KERNELS = ("operators", "test_library.py", "test_face_detection.py", "test_file_types.py")
 

@@ -304,3 +304,13 @@ def test_a_marked_text_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no mark 'z'"):
         replace_marked(path, "z", "")
     assert path.read_text() == expected
+
+
+def test_unmodified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that knows nothing of the cache misses in one process, and hits in the next."""
+    arguments = ("--platform", "Portable Computing Language", "--function", "bessel")
+    report = report_of("unmodified", tmp_path / "report.json", *arguments)
+    plain, first, following = report["starts"]
+    assert (plain["builds"], set(first["builds"])) == ({}, {"miss"})
+    assert following["builds"] == {"hit": first["builds"]["miss"]}
+    assert "without a cache" in capsys.readouterr().out

@@ -339,6 +339,7 @@ def test_unknown_members_are_passed_over() -> None:
         ("build_seconds", True),
         ("final", 1),
         ("signer", 1),
+        ("signer", "\x1b]0;"),
         ("tuned", {}),
         ("tuned", [["kernel", "shape"]]),
         ("tuned", [["kernel", "shape", 64.0]]),

@@ -51,14 +51,14 @@ FLOORS = {
     """,
     "kernels and install time": """
         manifest library _trials local_sizes
-        operators.tensor operators.checks operators.windows operators.copying
+        operators.arguments operators.tensor operators.checks operators.windows operators.copying
         operators.product operators.arithmetic operators.unary
         operators.convolutions operators.elementwise
         operators.image operators.layout operators.pooling operators.recurrent
         operators.statistics operators.reductions operators.scaling operators.normalisation
         operators.matrix operators.winograd operators.transposed
-        operators.slicing operators.padding operators.rearranging
-        operators.casting operators.resizing operators
+        operators.slicing operators.padding operators.patches operators.rearranging
+        operators.casting operators.resizing operators operators.typical
         warm_report _progress _warm_worker warm tune
     """,
     "the command": """

@@ -127,6 +127,29 @@ def test_what_happens_meanwhile_has_its_own_moment(deed: Deed) -> None:
     assert len(set(deed.threads)) == 1
 
 
+def test_finish_does_not_wait_for_who_is_never_quiet(deed: Deed) -> None:
+    """It ends though things happen all the time, for which there is no moment until it has."""
+    ended = threading.Event()
+    moment = QuietMoment(deed, _FOREVER)
+
+    def never_quiet() -> None:
+        assert deed.begun.acquire(timeout=_PATIENCE)
+        for event in (moment.postpone, moment.expect):
+            event()
+        deed.may_end.set()
+        ended.set()
+
+    deed.may_end.clear()
+    moment.postpone()
+    threading.Thread(target=never_quiet).start()
+    assert moment.finish(_PATIENCE)
+    assert ended.wait(_PATIENCE)
+    assert len(deed.threads) == 1
+    moment.postpone()
+    assert moment.finish(_PATIENCE)
+    assert len(deed.threads) == 2
+
+
 def test_cancelled_it_never_comes(deed: Deed) -> None:
     """The thread goes, long before its time, and a later event is none the worse."""
     before = set(threading.enumerate())

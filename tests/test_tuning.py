@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from mace_cache import ProgramCache
 from mace_cache.container import encode
+from mace_cache.errors import ConfigurationError
 from mace_cache.explanation import Origin
 from mace_cache.tuning import tuning_key
 from tests.helpers import (
@@ -75,6 +77,37 @@ def test_more_are_added_to_what_is_kept(context: cl.Context) -> None:
         assert cache.tuned_sizes(program) == both
         cache.keep_tuned_sizes(program, {("scale", str(number)): 64 for number in range(2000)})
         assert list(cache.tuned_sizes(program))[::999] == [("scale", "1000"), ("scale", "1999")]
+
+
+def test_numbers_of_numpy_are_kept(context: cl.Context) -> None:
+    """As numbers of Python."""
+    tune(context, "numpy", {("scale", "1"): np.int64(256)})
+    with ProgramCache() as cache:
+        sizes = cache.tuned_sizes(cache.build(context, make_source("numpy")))
+    assert sizes == {("scale", "1"): 256}
+    assert type(sizes["scale", "1"]) is int
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        *({("scale", "1"): size} for size in (0, -64, 2**31, 1.5, "64", True, None)),
+        {("scale", 1): 64},
+        {"scale": 64},
+        {("scale", "1", "2"): 64},
+    ],
+)
+def test_what_is_no_local_size_is_refused(
+    context: cl.Context, caplog: pytest.LogCaptureFixture, sizes: Any
+) -> None:
+    """It says which, and what is kept already stays; nothing of the call is kept."""
+    tune(context, "checked")
+    with ProgramCache() as cache:
+        program = cache.build(context, make_source("checked"))
+        with pytest.raises(ConfigurationError, match="whole number from 1 to 2147483647"):
+            cache.keep_tuned_sizes(program, {("scale", "2"): 128, **sizes})
+        assert cache.tuned_sizes(program) == SIZES
+    assert caplog.text == ""
 
 
 _TUNE_AT_THE_SAME_TIME = """

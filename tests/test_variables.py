@@ -17,6 +17,7 @@ NONE = [
     "typedef struct { int x; } pair;\nstruct one { int x; };;\nenum { A, B };" + KERNEL,
     KERNEL + "constant int x = 1, y[] = {1, 2};\nconst __constant int z = 1;" + KERNEL,
     "#define TWICE(x) ((x) * \\\n 2)\n#ifdef A\nint f(void) { return 1; }\n#endif\n" + KERNEL,
+    "#define C constant\n" + KERNEL,
     "kernel void f(global int *x) {\n#if A\n{ int y; }\n#else\nprintf(\"{;}\", '{');\n#endif\n}",
     "kernel void\n#if A\nf\n#elif B\ng\n#endif\n(global int *x) { if (1) { int y = 0; } }",
 ]
@@ -43,6 +44,8 @@ MAYBE = [
     "kernel void f(global int *x) <% x[0] = 1; %>",
     'kernel void f() { "}"; // }\n}\nint x;',
     "kernel void f(global int *x) {",
+    "#define constant global\nconstant int x = 0;" + KERNEL,
+    "# define /* */ __constant \\\n global\n__constant int x = 0;" + KERNEL,
 ]
 
 
@@ -81,6 +84,9 @@ def test_since_which_language(settings: list[str], some: bool) -> None:
 def test_variables_in_an_option() -> None:
     """A macro may be defined there as well."""
     assert may_keep_values("X " + KERNEL, ['-cl-std=CL2.0 -DX="int x;"'])
+    for option in ("-Dconstant=global", "-D constant=", '-D "constant=global"'):
+        assert may_keep_values(KERNEL, [f"-cl-std=CL2.0 {option}"])
+    assert not may_keep_values(KERNEL, ["-cl-std=CL2.0 -DX=constant -Dconstants=1"])
 
 
 HEADER = struct.pack("<5I", 0x07230203, 0x10000, 0, 9, 0)

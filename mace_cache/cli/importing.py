@@ -66,6 +66,8 @@ def import_programs(
     settings = read_settings(
         cache_directory, trusted_keys=trusted_keys, allow_unsigned=allow_unsigned or None
     )
+    # Keys that are named here are for this import, whatever keys applications trust.
+    trusted = None if trusted_keys else settings.trusted_keys
     if settings.disabled:
         raise click.ClickException("nothing can be imported: MACE_CACHE_DISABLE is set")
     factory = open_factory(cache_directory, changing=True)
@@ -75,8 +77,9 @@ def import_programs(
     if data[: len(START)] == START:
         contents = _of_mace(file, data, settings, devices, sources)
     else:
-        contents = _of_bundle(file, data, settings, devices, device or "")
-    trusted = settings.trusted_keys
+        bundle = _verified(file, data, settings)
+        signer = "" if trusted is None else signer_of(bundle)
+        contents = _of_bundle(bundle, signer, devices, device or "")
     imported = [program for program in contents.programs if _insert(factory, program, trusted)]
     for problem in contents.damaged:
         complain(problem)
@@ -118,13 +121,16 @@ def _devices(beginning: str | None) -> dict[str, cl.Device]:
     return found
 
 
-def _of_bundle(
-    file: str, data: bytes, settings: Settings, devices: dict[str, cl.Device], beginning: str
-) -> _Contents:
+def _verified(file: str, data: bytes, settings: Settings) -> Bundle:
     bundle = Bundle(data, file)
     _ask_for_trust(settings)
     check_signature(bundle, settings.trusted_keys, file, allow_unsigned=settings.allow_unsigned)
-    signer = "" if settings.trusted_keys is None else signer_of(bundle)
+    return bundle
+
+
+def _of_bundle(
+    bundle: Bundle, signer: str, devices: dict[str, cl.Device], beginning: str
+) -> _Contents:
     contents, others = _Contents([], [], []), dict.fromkeys(bundle.fingerprints, 0)
     for text, key in bundle.keys():  # noqa: SIM118 (a bundle is no mapping)
         if text not in devices:

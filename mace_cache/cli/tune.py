@@ -1,4 +1,4 @@
-"""``tune``: find the best local sizes for the bundled kernels' typical launches."""
+"""``tune``: find the best local sizes for typical calls of the bundled kernels' operators."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def tune(
 ) -> int:
     """Find the best local sizes for the bundled kernels, and keep them.
 
-    Their typical launches are run with several local sizes each; nothing else should run on the
-    machine meanwhile. The exit code is 1 where a program failed or nothing could be tuned.
+    Typical calls of their operators are run with several local sizes each; nothing else should run
+    on the machine meanwhile. The exit code is 1 where a program failed, nothing could be tuned, or
+    what was found could not be kept.
     """
     directory = required_settings(cache_directory).directory
     with ProgramCache(storage_path=directory) as cache:

@@ -13,6 +13,7 @@ __all__ = ["decode_metadata", "encode_metadata"]
 
 
 _ONLY_STRINGS = frozenset({str})
+_HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 def _refuse_constant(name: str) -> None:
@@ -70,7 +71,7 @@ def decode_metadata(
             created=_number(members["created"]),
             final=_boolean(members.get("final", False)),
             tuned=tuple([_row(item) for item in _list(members.get("tuned", []))]),
-            signer=_string(members.get("signer", "")),
+            signer=_hexadecimal(members.get("signer", "")),
         )
     except (TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -86,6 +87,13 @@ def _string(value: Any) -> str:
     if type(value) is not str:
         raise TypeError("not a string")
     return value
+
+
+def _hexadecimal(value: Any) -> str:
+    text = _string(value)
+    if not _HEXADECIMAL.issuperset(text):
+        raise ValueError("not hexadecimal digits")
+    return text
 
 
 def _strings(value: Any) -> tuple[str, ...]:

@@ -32,18 +32,20 @@ class QuietMoment:
         self._changed = threading.Condition()
         self._due: float | None = None  # nothing waits
         self._acting = False
+        self._finishing = False
         self._thread: threading.Thread | None = None
 
     def postpone(self) -> None:
         """Something has happened: the wait begins anew."""
         with self._changed:
-            self._due = time.monotonic() + self._seconds
-            self._start()
+            if not self._finishing:
+                self._due = time.monotonic() + self._seconds
+                self._start()
 
     def expect(self) -> None:
         """Something has happened: the wait begins, unless it has begun."""
         with self._changed:
-            if self._due is None:
+            if self._due is None and not self._finishing:
                 self._due = time.monotonic() + self._seconds
                 self._start()
 
@@ -64,6 +66,8 @@ class QuietMoment:
     def finish(self, seconds: float) -> bool:
         """Run what waits for a quiet moment now, in its thread.
 
+        What happens meanwhile is left to the caller: other threads may never be quiet.
+
         Args:
             seconds: how long to wait for its end at most.
 
@@ -77,9 +81,13 @@ class QuietMoment:
             if self._due is not None:
                 self._due = time.monotonic()
                 self._changed.notify_all()
-            return self._changed.wait_for(
-                self._is_done, min(max(seconds, 0.0), threading.TIMEOUT_MAX)
-            )
+            self._finishing = True
+            try:
+                return self._changed.wait_for(
+                    self._is_done, min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+                )
+            finally:
+                self._finishing = False
 
     def _start(self) -> None:
         if self._thread is not None:

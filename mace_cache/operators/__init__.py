@@ -35,6 +35,7 @@ from mace_cache.operators.normalisation import (
     mean_variance_norm,
 )
 from mace_cache.operators.padding import pad
+from mace_cache.operators.patches import extract_image_patches
 from mace_cache.operators.pooling import (
     average_pool,
     global_average_pool,
@@ -45,7 +46,6 @@ from mace_cache.operators.rearranging import (
     batch_to_space,
     channel_shuffle,
     depth_to_space,
-    extract_image_patches,
     space_to_batch,
     space_to_depth,
     transpose,

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import choice, number
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import shares
 from mace_cache.operators.tensor import Tensor
@@ -54,7 +55,7 @@ _MOST_AXES = 6
 
 
 def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
-    """Combine two operands, element by element, as the operation says.
+    """Combine two operands, element by element: TFLite's and ONNX's arithmetic with broadcasting.
 
     Args:
         runtime: where to compute.
@@ -67,15 +68,18 @@ def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
         A tensor of the shape that both are broadcast to.
 
     Raises:
-        ShapeError: there is no such operation; neither operand is a tensor, or one is of another
-            type than the runtime's; the shapes can't be broadcast, or have more than 6 axes left
-            when those that can be taken together are.
+        ShapeError: there is no such operation; neither operand is a tensor, one is of another type
+            than the runtime's, or neither a tensor nor a number; the shapes can't be broadcast, or
+            have more than 6 axes left when those that can be taken together are.
     """
-    if operation not in _OPERATIONS:
-        known = ", ".join(_OPERATIONS)
-        raise ShapeError("combine", f"an operation of {known}", repr(operation))
+    choice("combine", "an operation", operation, _OPERATIONS)
     tensors = [operand for operand in (a, b) if isinstance(operand, Tensor)]
     check_type(operation, runtime, *tensors)
+    numbers = [
+        number(operation, "tensors or numbers", operand)
+        for operand in (a, b)
+        if not isinstance(operand, Tensor)
+    ]
     if not tensors:
         raise ShapeError(operation, "one tensor or two", f"{a} and {b}")
     left, right = tensors[0], tensors[-1]
@@ -85,11 +89,9 @@ def combine(runtime: Runtime, operation: str, a: Operand, b: Operand) -> Tensor:
     axes = _merge_axes(shape, left.shape, right.shape)
     if len(axes) > _MOST_AXES:
         raise ShapeError(operation, f"{_MOST_AXES} axes to broadcast at most", f"{a} and {b}")
-    output = runtime.empty(shape)
-    number = _OPERATIONS.index(operation)
+    output = runtime.empty(shape, operator=operation)
     operands = [operand if isinstance(operand, Tensor) else None for operand in (a, b)]
-    numbers = [float(operand) for operand in (a, b) if not isinstance(operand, Tensor)]
-    _launch(runtime, (*operands, output), number, axes, *numbers)
+    _launch(runtime, (*operands, output), _OPERATIONS.index(operation), axes, *numbers)
     return output
 
 

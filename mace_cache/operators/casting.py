@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import known_type
 from mace_cache.operators.copying import shares
+from mace_cache.operators.tensor import DATA_TYPES, check_tensors
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
 
 __all__ = ["cast"]
-
-_TYPES = [np.dtype(name) for name in ("float32", "float16", "int32", "uint8")]  # as in layout.cl
 
 
 def cast(runtime: Runtime, x: Tensor, data_type: Any) -> Tensor:
@@ -34,12 +31,10 @@ def cast(runtime: Runtime, x: Tensor, data_type: Any) -> Tensor:
         A tensor of the shape of *x* and of that type; *x* itself if it has that type.
 
     Raises:
-        ShapeError: *data_type* is another one.
+        ShapeError: *data_type* is another one, or *x* isn't a tensor.
     """
-    wanted = np.dtype(data_type)
-    if wanted not in _TYPES:
-        known = ", ".join(map(str, _TYPES))
-        raise ShapeError("cast", f"a data type of {known}", wanted)
+    check_tensors("cast", x)
+    wanted = known_type("cast", data_type, DATA_TYPES)
     if wanted == x.data_type:
         return x
     output = runtime.empty(x.shape, wanted)
@@ -48,6 +43,6 @@ def cast(runtime: Runtime, x: Tensor, data_type: Any) -> Tensor:
         ("layout", "cast"),
         work_items,
         (x, output),
-        (run, x.size, _TYPES.index(x.data_type), _TYPES.index(wanted)),
+        (run, x.size, DATA_TYPES.index(x.data_type), DATA_TYPES.index(wanted)),
     )
     return output

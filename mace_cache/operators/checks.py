@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.tensor import Tensor
+from mace_cache.operators.arguments import choice, integer, integers, number
+from mace_cache.operators.tensor import Tensor, check_tensors
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
@@ -15,6 +16,7 @@ __all__ = [
     "blocks",
     "check_axis",
     "check_features",
+    "check_size",
     "check_type",
     "window",
 ]
@@ -37,14 +39,23 @@ _FEATURE_AXES = 4
 
 
 def check_type(operator: str, runtime: Runtime, *tensors: Tensor | None) -> None:
-    """Raise ShapeError unless every tensor has the runtime's data type."""
+    """Raise ShapeError unless all are tensors of the runtime's data type, or None."""
+    check_tensors(operator, *tensors)
+    wanted = runtime.data_type
     for tensor in tensors:
-        if tensor is not None and tensor.data_type != runtime.data_type:
+        if tensor is not None and tensor.data_type != wanted:
             raise ShapeError(operator, f"tensors of {runtime.data_type}", tensor)
+
+
+def check_size(operator: str, size: object) -> tuple[int, int]:
+    """Give an image's height and width, or raise ShapeError unless they are integers above 0."""
+    height, width = integers(operator, "a size (height, width) that isn't empty", size, 2, least=1)
+    return height, width
 
 
 def check_features(operator: str, x: Tensor) -> tuple[int, int, int, int]:
     """Give (batch, height, width, channels), or raise ShapeError for another number of axes."""
+    check_tensors(operator, x)
     if len(x.shape) != _FEATURE_AXES:
         raise ShapeError(operator, "a tensor (batch, height, width, channels)", x)
     batch, height, width, channels = x.shape
@@ -60,21 +71,17 @@ def activation_arguments(
         ShapeError: the activation is unknown, or *alpha* isn't one slope a channel for ``prelu``, a
             number or None for ``leaky_relu`` and ``elu``, and None for any other.
     """
-    if activation not in _ACTIVATIONS:
-        known = ", ".join(_ACTIVATIONS)
-        raise ShapeError(operator, f"an activation of {known}", repr(activation))
-    number = _ACTIVATIONS[activation]
+    kind = _ACTIVATIONS[choice(operator, "an activation", activation, _ACTIVATIONS)]
     if activation == "prelu":
         if not isinstance(alpha, Tensor) or alpha.size != channels or alpha.shape[-1] != channels:
             raise ShapeError(operator, f"alpha of {channels} channels for prelu", alpha)
-        return alpha, number, 0.0
+        return alpha, kind, 0.0
     if activation in _COEFFICIENTS:
-        if isinstance(alpha, Tensor):
-            raise ShapeError(operator, f"a number as alpha for {activation}", alpha)
-        return None, number, _COEFFICIENTS[activation] if alpha is None else float(alpha)
+        given = _COEFFICIENTS[activation] if alpha is None else alpha
+        return None, kind, number(operator, f"a number as alpha for {activation}", given)
     if alpha is not None:
         raise ShapeError(operator, f"no alpha with activation {activation}", alpha)
-    return None, number, 0.0
+    return None, kind, 0.0
 
 
 def blocks(channels: int) -> int:
@@ -107,7 +114,9 @@ def window(
 
 def check_axis(operator: str, x: Tensor, axis: int) -> int:
     """Give an axis counted from the first one, or raise ShapeError if *x* doesn't have it."""
+    check_tensors(operator, x)
     axes = len(x.shape)
-    if not -axes <= axis < axes:
+    known = integer(operator, f"an axis of {x}", axis)
+    if not -axes <= known < axes:
         raise ShapeError(operator, f"a tensor with an axis {axis}", x)
-    return axis % axes
+    return known % axes

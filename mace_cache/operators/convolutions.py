@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import blocks, check_features
+from mace_cache.operators.checks import blocks, check_features, check_type
 from mace_cache.operators.product import WindowRows, launch_product
 from mace_cache.operators.windows import (
     check_depthwise_filters,
@@ -52,8 +52,8 @@ def convolution(
         bias: (output channels,).
         stride: the distance between windows, one number or (along height, along width).
         dilation: the distance between the pixels of a window, likewise.
-        padding: ``SAME`` or ``VALID`` as TensorFlow defines them, or how many zeros there are
-            around the input: ((top, bottom), (left, right)).
+        padding: ``SAME`` or ``VALID`` as TensorFlow defines them, or how far windows reach over
+            the input's edge: ((top, bottom), (left, right)).
         groups: how many groups the channels of input and output fall into; what is made of the
             first group of the input is the first group of the output.
         activation: one of those that `activate` knows, applied last.
@@ -61,10 +61,12 @@ def convolution(
 
     Returns:
         (batch, output height, output width, output channels), where for ``SAME`` the output's
-        height is ceil(height / stride).
+        height is ceil(height / stride). A weight that lies outside the input has no part in
+        the sum, even if it is infinite or NaN.
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     return _convolve(
         ("convolution", runtime),
@@ -107,9 +109,11 @@ def depthwise_convolution(
         (batch, output height, output width, channels * multiplier).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "depthwise_convolution"
+    check_type(operator, runtime, x, weights, bias)
     batch, height, width, channels = check_features(operator, x)
     check_depthwise_filters(operator, weights, channels)
     _, *size, filters = weights.shape
@@ -118,7 +122,7 @@ def depthwise_convolution(
     )
     windows = make_windows(operator, size, stride, dilation)
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, filters))
+    output = runtime.empty((batch, rows, columns, filters), operator=operator)
     runtime.launch(
         ("convolution", "depthwise_convolution"),
         count_tiles(batch, rows, columns) * blocks(filters),
@@ -158,6 +162,7 @@ def pointwise_convolution(
         ShapeError: arguments that don't fit together.
     """
     operator = "pointwise_convolution"
+    check_type(operator, runtime, x, weights, bias)
     channels = check_features(operator, x)[3]
     if weights.shape[1:] != (1, 1, channels):
         raise ShapeError(operator, f"weights (output channels, 1, 1, {channels})", weights)
@@ -176,13 +181,14 @@ def _convolve(
 ) -> Tensor:
     """Do it, for the operator of that name."""
     (operator, runtime), (x, weights, bias) = where, tensors
+    check_type(operator, runtime, x, weights, bias)
     batch, _, _, channels = check_features(operator, x)
-    check_filters(operator, weights, channels, groups)
+    groups = check_filters(operator, weights, channels, groups)
     filters, *size, _ = weights.shape
     end = end_arguments(operator, runtime, tensors, filters, activation)
     windows = make_windows(operator, size, stride, dilation)
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, filters))
+    output = runtime.empty((batch, rows, columns, filters), operator=operator)
     large = groups == 1 and output.size * math.prod(weights.shape[1:]) >= _LARGE
     if large or operator == "pointwise_convolution":
         _launch_product(runtime, (x, weights, bias, output), windows, before, end)

@@ -83,7 +83,7 @@ def strided_copy(
             be gone through as one.
     """
     check_type(operator, runtime, x)
-    output = runtime.empty(shape)
+    output = runtime.empty(shape, operator=operator)
     merged = _merge(axes)
     *outer, last = merged
     if len(outer) > OUTER_AXES:

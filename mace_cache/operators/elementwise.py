@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import items
 from mace_cache.operators.arithmetic import WIDE, combine
 from mace_cache.operators.checks import activation_arguments, check_type
 from mace_cache.operators.copying import shares
@@ -54,6 +55,8 @@ def add_n(runtime: Runtime, tensors: Sequence[Tensor]) -> Tensor:
     Raises:
         ShapeError: no tensors, or shapes or types that differ.
     """
+    tensors = items("add_n", "one or more tensors of one shape", tensors)
+    check_type("add_n", runtime, *tensors)
     if not tensors or any(tensor.shape != tensors[0].shape for tensor in tensors):
         given = [tensor.shape for tensor in tensors]
         raise ShapeError("add_n", "one or more tensors of one shape", given)
@@ -97,12 +100,13 @@ def _launch(
     alpha: Tensor | float | None = None,
 ) -> Tensor:
     left, right = tensors
+    check_type(operator, runtime, left, right)
     if activation == "prelu" and not left.shape:
         raise ShapeError(operator, "tensors of one axis or more for prelu", left)
     length = left.shape[-1] if activation == "prelu" else left.size
     slopes, number, coefficient = activation_arguments(operator, activation, alpha, length)
-    check_type(operator, runtime, left, right, slopes)
-    output = runtime.empty(left.shape)
+    check_type(operator, runtime, slopes)
+    output = runtime.empty(left.shape, operator=operator)
     rows = left.size // length
     run, chunk, work_items = shares(runtime, rows, length, run=WIDE)
     runtime.launch(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import items, number
+from mace_cache.operators.checks import check_size
+from mace_cache.operators.tensor import check_tensors
 
 if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime, Tensor
@@ -26,7 +29,7 @@ def resize_normalise(
     offset: float,
     rectangle: tuple[float, float, float, float] | None = None,
 ) -> Tensor:
-    """Resize an image by bilinear interpolation and normalise it: value * *scale* + *offset*.
+    """Resize an image as TFLite's RESIZE_BILINEAR, and normalise: value * *scale* + *offset*.
 
     Pixel centres are at half coordinates, as in TFLite's RESIZE_BILINEAR with
     ``half_pixel_centers``; nothing is smoothed where an image shrinks.
@@ -45,23 +48,36 @@ def resize_normalise(
         (1, height, width, 3) of the runtime's data type.
 
     Raises:
-        ShapeError: the image has another type or shape, or a size isn't positive.
+        ShapeError: the image has another type or shape, or a size isn't positive and finite.
     """
     operator = "resize_normalise"
+    check_tensors(operator, image)
     if image.data_type != np.uint8 or len(image.shape) != _IMAGE_AXES or image.shape[2] != _COLOURS:
         raise ShapeError(operator, "an image of uint8 (height, width, 3)", image)
     height, width = image.shape[:2]
-    top, left, part_height, part_width = rectangle or (0, 0, height, width)
-    output_height, output_width = size
-    if min(output_height, output_width) < 1 or min(part_height, part_width) <= 0:
-        raise ShapeError(operator, "a size and a rectangle that aren't empty", (size, rectangle))
-    output = runtime.empty((1, output_height, output_width, _COLOURS))
+    output_height, output_width = check_size(operator, size)
+    top, left, part_height, part_width = _check_rectangle(operator, rectangle, height, width)
+    output = runtime.empty((1, output_height, output_width, _COLOURS), operator=operator)
     steps = part_height / output_height, part_width / output_width
     runtime.launch(
         ("image", "resize_normalise"),
         output_height * output_width,
         (image, output),
         (height, width, output_width),
-        (top, left, *steps, scale, offset),
+        (top, left, *steps, *(number(operator, "scale and offset", n) for n in (scale, offset))),
     )
     return output
+
+
+def _check_rectangle(
+    operator: str, rectangle: object, height: int, width: int
+) -> tuple[float, float, float, float]:
+    """Give the part of the image that is asked for, or raise ShapeError if it isn't one."""
+    if rectangle is None:
+        return 0.0, 0.0, float(height), float(width)
+    expected = "a rectangle (top, left, height, width) of finite numbers that isn't empty"
+    given = items(operator, expected, rectangle, 4)
+    top, left, part_height, part_width = (number(operator, expected, side) for side in given)
+    if not (part_height > 0 and part_width > 0 and np.isfinite([top, left, *given[2:]]).all()):
+        raise ShapeError(operator, expected, rectangle)
+    return top, left, part_height, part_width

@@ -9,8 +9,9 @@ import numpy as np
 import pyopencl as cl
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import integer, integers, items
 from mace_cache.operators.checks import check_type
-from mace_cache.operators.tensor import Tensor
+from mace_cache.operators.tensor import Tensor, check_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +32,17 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
         A tensor on the buffer of *x*.
 
     Raises:
-        ShapeError: the numbers of elements differ.
+        ShapeError: the numbers of elements differ, or an axis isn't an integer.
     """
+    check_tensors("reshape", x)
+    expected = f"a shape of {x.size} elements for {x}"
+    shape = integers("reshape", expected, shape)
     known = math.prod(axis for axis in shape if axis != -1)
     unknown = [axis for axis in shape if axis == -1]
     left = x.size // known if unknown and known > 0 else 1
     wanted = tuple(left if axis == -1 else axis for axis in shape)
     if len(unknown) > 1 or known <= 0 or min(wanted, default=1) < 1 or math.prod(wanted) != x.size:
-        raise ShapeError("reshape", f"a shape of {x.size} elements for {x}", tuple(shape))
+        raise ShapeError("reshape", expected, shape)
     return Tensor(x.buffer, wanted, x.data_type)
 
 
@@ -55,14 +59,15 @@ def pad_channels(runtime: Runtime, x: Tensor, before: int, after: int) -> Tensor
         The shape of *x*, with *before* + *after* more channels.
 
     Raises:
-        ShapeError: a negative number of zeros, or *x* is of another type than the runtime's.
+        ShapeError: not two integers of 0 or more, or *x* is of another type than the runtime's.
     """
     check_type("pad_channels", runtime, x)
-    if not x.shape or before < 0 or after < 0:
-        given = f"{before} and {after} for {x}"
-        raise ShapeError("pad_channels", "0 or more zeros on each side of the last axis", given)
+    expected = "0 or more zeros on each side of the last axis"
+    before, after = integers("pad_channels", expected, (before, after), least=0)
+    if not x.shape:
+        raise ShapeError("pad_channels", expected, f"{before} and {after} for {x}")
     channels = x.shape[-1]
-    output = runtime.empty((*x.shape[:-1], before + channels + after))
+    output = runtime.empty((*x.shape[:-1], before + channels + after), operator="pad_channels")
     zero = np.zeros(1, runtime.data_type)
     cl.enqueue_fill_buffer(runtime.queue, output.buffer, zero, 0, output.size * zero.itemsize)
     _copy_rows(runtime, x, output, channels, before)
@@ -81,10 +86,13 @@ def concatenate(runtime: Runtime, tensors: Sequence[Tensor], axis: int) -> Tenso
         Their common shape, with the sum of their lengths along *axis*.
 
     Raises:
-        ShapeError: no tensors, no such axis, or shapes or types that differ elsewhere.
+        ShapeError: no tensors, no such axis, or shapes that differ elsewhere; one is of another
+            type than the runtime's.
     """
     operator = "concatenate"
+    tensors = items(operator, "one or more tensors", tensors)
     check_type(operator, runtime, *tensors)
+    axis = integer(operator, "an axis", axis)
     axes = len(tensors[0].shape) if tensors else 0
     if not -axes <= axis < axes:
         given = [tensor.shape for tensor in tensors]
@@ -94,7 +102,8 @@ def concatenate(runtime: Runtime, tensors: Sequence[Tensor], axis: int) -> Tenso
     if any((t.shape[:axis], t.shape[axis + 1 :]) != (outer, inner) for t in tensors):
         given = [tensor.shape for tensor in tensors]
         raise ShapeError(operator, f"shapes that differ only along axis {axis}", given)
-    output = runtime.empty((*outer, sum(tensor.shape[axis] for tensor in tensors), *inner))
+    length = sum(tensor.shape[axis] for tensor in tensors)
+    output = runtime.empty((*outer, length, *inner), operator=operator)
     offset = 0
     for tensor in tensors:
         length = tensor.shape[axis] * math.prod(inner)

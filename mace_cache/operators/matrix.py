@@ -47,6 +47,7 @@ def matrix_product(
         ShapeError: arguments that don't fit together.
     """
     operator = "matrix_product"
+    check_type(operator, runtime, a, b, bias)
     if min(len(a.shape), len(b.shape)) < 2:  # noqa: PLR2004 (a matrix has two axes)
         raise ShapeError(operator, "two tensors of two axes or more", f"{a} and {b}")
     rows, depth = reversed(a.shape[-2:]) if transpose_a else a.shape[-2:]
@@ -59,8 +60,8 @@ def matrix_product(
         expected = "matrices of one depth, and axes before them that broadcast"
         raise ShapeError(operator, expected, f"{a} and {b}")
     slopes, number, coefficient = _epilogue(operator, bias, activation, alpha, columns)
-    check_type(operator, runtime, a, b, bias, slopes)
-    output = runtime.empty((*batch, rows, columns))
+    check_type(operator, runtime, slopes)
+    output = runtime.empty((*batch, rows, columns), operator=operator)
     a_batch, b_batch, places = _batches(runtime, batch, a, b)
     launch_product(
         runtime,
@@ -100,6 +101,7 @@ def fully_connected(
         ShapeError: arguments that don't fit together.
     """
     operator = "fully_connected"
+    check_type(operator, runtime, x, weights, bias)
     if not x.shape:
         raise ShapeError(operator, "a tensor (..., inputs)", x)
     inputs = x.shape[-1]
@@ -119,8 +121,8 @@ def _multiply_rows(
     x, weights, bias = tensors
     inputs, outputs = x.shape[-1], weights.shape[0]
     slopes, number, coefficient = _epilogue(operator, bias, activation, alpha, outputs)
-    check_type(operator, runtime, x, weights, bias, slopes)
-    output = runtime.empty((*x.shape[:-1], outputs))
+    check_type(operator, runtime, slopes)
+    output = runtime.empty((*x.shape[:-1], outputs), operator=operator)
     launch_product(
         runtime,
         "matrix_product",

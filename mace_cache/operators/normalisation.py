@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import integer
 from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import shares
 from mace_cache.operators.scaling import normalise_channels
 from mace_cache.operators.statistics import group_axes, reduce_statistics
+from mace_cache.operators.tensor import check_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ def instance_norm(
     activation: str = "none",
     alpha: Tensor | float | None = None,
 ) -> Tensor:
-    """Normalise each channel of each image by its own mean and variance: InstanceNormalization.
+    """Normalise each channel of each image by its own statistics: ONNX's InstanceNormalization.
 
     Args:
         runtime: where to compute.
@@ -55,6 +57,7 @@ def instance_norm(
         ShapeError: arguments that don't fit together.
     """
     operator = "instance_norm"
+    check_tensors(operator, x)
     if len(x.shape) < _FEWEST_FEATURE_AXES:
         raise ShapeError(operator, "a tensor (batch, ..., channels) of 3 axes or more", x)
     _, (layout,) = group_axes(operator, x, range(1, len(x.shape) - 1))
@@ -98,12 +101,13 @@ def layer_norm(
         ShapeError: arguments that don't fit together.
     """
     operator = "layer_norm"
+    check_tensors(operator, x)
+    check_type(operator, runtime, scale, offset)
     (first,), _ = group_axes(operator, x, [axis])
     _, (layout,) = group_axes(operator, x, range(first, len(x.shape)))
     for parameter in (scale, offset):
         if parameter is not None and parameter.shape != x.shape[first:]:
             raise ShapeError(operator, f"scale and offset {x.shape[first:]}", parameter)
-    check_type(operator, runtime, scale, offset)
     statistics = _moments(runtime, operator, x, layout, epsilon)
     return _apply(runtime, x, layout, statistics, (None, None, scale, offset))
 
@@ -134,6 +138,7 @@ def mean_variance_norm(
             the runtime's.
     """
     operator = "mean_variance_norm"
+    check_tensors(operator, x)
     layout = _one_group(operator, x, axes)
     centre, factor = _moments(runtime, operator, x, layout, epsilon, divide=divide)
     return _apply(runtime, x, layout, (centre, factor))
@@ -161,9 +166,7 @@ def lp_norm(
     check_type(operator, runtime, x)
     layout = _one_group(operator, x, [axis])
     norms = {1: ("sum_of_sizes", "inverse"), 2: ("sum_of_squares", "inverse_root")}
-    if p not in norms:
-        raise ShapeError(operator, "p of 1 or 2", p)
-    reduction, finish = norms[p]
+    reduction, finish = norms[integer(operator, "p of 1 or 2", p, 1, 2)]
     factor = reduce_statistics(runtime, x, layout, reduction, finish=finish, epsilon=epsilon)
     return _apply(runtime, x, layout, (None, factor))
 

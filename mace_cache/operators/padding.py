@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import choice, integers, items, number
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import OUTER_AXES, filled_up, shares
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from mace_cache.operators.tensor import Runtime, Tensor
 
-__all__ = ["pad"]
+__all__ = ["pad", "pad_for"]
 
 _MODES = {"constant": 0, "reflect": 1, "symmetric": 2}  # as in layout.cl
 
@@ -59,25 +60,40 @@ def pad(
         The shape of *x*, and along each axis its two paddings more.
 
     Raises:
-        ShapeError: another mode, not two numbers an axis, a negative one, more than there is to
-            reflect, or more than eight axes that can't be padded as one.
+        ShapeError: another mode, not two integers an axis, a negative one, more than there is to
+            reflect, or more than eight axes that can't be padded as one; *x* is of another type
+            than the runtime's.
     """
-    operator = "pad"
+    return pad_for("pad", runtime, x, paddings, mode=mode, value=value)
+
+
+def pad_for(
+    operator: str,
+    runtime: Runtime,
+    x: Tensor,
+    paddings: Sequence[tuple[int, int]],
+    *,
+    mode: str = "constant",
+    value: float = 0.0,
+) -> Tensor:
+    """Pad, as `pad` does, for the operator of that name, which errors have."""
     check_type(operator, runtime, x)
-    if mode not in _MODES:
-        raise ShapeError(operator, f"a mode of {', '.join(_MODES)}", repr(mode))
-    widths = [tuple(sides) for sides in paddings]
-    if not x.shape or [len(sides) for sides in widths] != [2] * len(x.shape):
-        raise ShapeError(operator, f"two paddings for each axis of {x}", widths)
+    choice(operator, "a mode", mode, _MODES)
+    expected = f"two paddings for each axis of {x}"
+    sides = items(operator, expected, paddings, len(x.shape))
+    widths = [integers(operator, expected, both, 2) for both in sides]
+    if not widths:
+        raise ShapeError(operator, expected, widths)
     if min(map(min, widths)) < 0:
         raise ShapeError(operator, "paddings of 0 or more", widths)
+    value = number(operator, "a number as value", value)
     most = {"constant": math.inf, "reflect": -1, "symmetric": 0}[mode]
-    if any(max(sides) > length + most for sides, length in zip(widths, x.shape, strict=True)):
+    if any(max(both) > length + most for both, length in zip(widths, x.shape, strict=True)):
         raise ShapeError(
             operator, f"no more padding of mode {mode} than {x} has elements for", widths
         )
-    axes = [_Padded(length, *sides) for length, sides in zip(x.shape, widths, strict=True)]
-    output = runtime.empty([axis.output for axis in axes])
+    axes = [_Padded(length, *both) for length, both in zip(x.shape, widths, strict=True)]
+    output = runtime.empty([axis.output for axis in axes], operator=operator)
     *outer, last = _merge(axes, mode)
     if len(outer) > OUTER_AXES:
         raise ShapeError(operator, f"{OUTER_AXES + 1} axes or fewer", x)

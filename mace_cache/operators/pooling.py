@@ -41,11 +41,12 @@ def max_pool(
             ``VALID`` as TensorFlow defines them, or ((top, bottom), (left, right)).
 
     Returns:
-        (batch, output height, output width, channels). A window that sees no pixel at all gives
-        minus infinity.
+        (batch, output height, output width, channels). A window that sees NaN gives NaN, as with
+        ``numpy.max``; one that sees no pixel at all gives minus infinity.
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels, or windows that see more than 2**30.
     """
     windows = make_windows("max_pool", size, stride, dilation)
     return _pool("max_pool", runtime, x, (windows, padding), _MAXIMUM)
@@ -75,7 +76,8 @@ def average_pool(
         (batch, output height, output width, channels). A window that sees no pixel at all gives 0.
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels, or windows that see more than 2**30.
     """
     pooling = _AVERAGE_OF_ALL if count_padding else _AVERAGE
     windows = make_windows("average_pool", size, stride, 1)
@@ -106,7 +108,7 @@ def global_max_pool(runtime: Runtime, x: Tensor) -> Tensor:
         x: (batch, height, width, channels).
 
     Returns:
-        (batch, 1, 1, channels).
+        (batch, 1, 1, channels), NaN where one of a channel's values is.
 
     Raises:
         ShapeError: another number of axes or type.
@@ -122,7 +124,7 @@ def _pool(
     check_type(operator, runtime, x)
     windows, padding = placed
     (rows, columns), before = place_windows(operator, x, windows, padding)
-    output = runtime.empty((batch, rows, columns, channels))
+    output = runtime.empty((batch, rows, columns, channels), operator=operator)
     runtime.launch(
         ("pooling", "pool"),
         count_tiles(batch, rows, columns) * -(-channels // _LANES),
@@ -142,7 +144,7 @@ def _pool_all(operator: str, runtime: Runtime, x: Tensor, pooling: int) -> Tenso
         windows = make_windows(operator, (height, width), 1, 1)
         return _pool(operator, runtime, x, (windows, "VALID"), pooling)
     check_type(operator, runtime, x)
-    output = runtime.empty((batch, 1, 1, channels))
+    output = runtime.empty((batch, 1, 1, channels), operator=operator)
     runtime.launch(
         ("global_pooling", "global_pool"),
         batch * -(-channels // (_SIDE * _LANES)) * LOCAL_SIZE,

@@ -1,14 +1,16 @@
-"""The same elements in another order: permutations, blocks, groups and patches."""
+"""The same elements in another order: permutations, blocks and groups."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import check_features, window
-from mace_cache.operators.copying import Axis, contiguous, strided_copy
-from mace_cache.operators.padding import pad
+from mace_cache.operators.arguments import integer, integers
+from mace_cache.operators.checks import check_features, check_type
+from mace_cache.operators.copying import contiguous, strided_copy
+from mace_cache.operators.padding import pad_for
 from mace_cache.operators.slicing import crop
+from mace_cache.operators.windows import check_sides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,6 @@ __all__ = [
     "batch_to_space",
     "channel_shuffle",
     "depth_to_space",
-    "extract_image_patches",
     "space_to_batch",
     "space_to_depth",
     "transpose",
@@ -40,11 +41,15 @@ def transpose(runtime: Runtime, x: Tensor, permutation: Sequence[int]) -> Tensor
         The tensor with its axes in that order.
 
     Raises:
-        ShapeError: not a permutation of the axes, or more than eight axes change places.
+        ShapeError: not a permutation of the axes, or more than eight axes change places; *x* is of
+            another type than the runtime's.
     """
-    if not x.shape or sorted(permutation) != list(range(len(x.shape))):
-        raise ShapeError("transpose", f"a permutation of the axes of {x}", tuple(permutation))
-    return _permute("transpose", runtime, x, x.shape, permutation)
+    check_type("transpose", runtime, x)
+    expected = f"a permutation of the axes of {x}"
+    order = integers("transpose", expected, permutation)
+    if not x.shape or sorted(order) != list(range(len(x.shape))):
+        raise ShapeError("transpose", expected, permutation)
+    return _permute("transpose", runtime, x, x.shape, order)
 
 
 def space_to_depth(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
@@ -60,11 +65,15 @@ def space_to_depth(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
         block's pixels follow each other row by row.
 
     Raises:
-        ShapeError: *x* has another number of axes, or isn't made of such blocks.
+        ShapeError: *x* has another number of axes or another type than the runtime's, or isn't made
+            of such blocks.
     """
+    check_type("space_to_depth", runtime, x)
     batch, height, width, channels = check_features("space_to_depth", x)
-    if block < 1 or height % block or width % block:
-        raise ShapeError("space_to_depth", f"blocks that divide {height}x{width}", block)
+    expected = f"blocks that divide {height}x{width}"
+    block = integer("space_to_depth", expected, block, least=1)
+    if height % block or width % block:
+        raise ShapeError("space_to_depth", expected, block)
     rows, columns = height // block, width // block
     split = (batch, rows, block, columns, block, channels)
     shape = (batch, rows, columns, block * block * channels)
@@ -85,11 +94,15 @@ def depth_to_space(runtime: Runtime, x: Tensor, *, block: int) -> Tensor:
         (batch, height * *block*, width * *block*, channels).
 
     Raises:
-        ShapeError: *x* has another number of axes, or channels that don't make up blocks.
+        ShapeError: *x* has another number of axes or another type than the runtime's, or channels
+            that don't make up blocks.
     """
+    check_type("depth_to_space", runtime, x)
     batch, height, width, channels = check_features("depth_to_space", x)
-    if block < 1 or channels % (block * block):
-        raise ShapeError("depth_to_space", f"blocks whose area divides {channels}", block)
+    expected = f"blocks whose area divides {channels}"
+    block = integer("depth_to_space", expected, block, least=1)
+    if channels % (block * block):
+        raise ShapeError("depth_to_space", expected, block)
     left = channels // (block * block)
     split = (batch, height, width, block, block, left)
     shape = (batch, height * block, width * block, left)
@@ -112,20 +125,25 @@ def space_to_batch(
         width, channels); the batch of the blocks' first pixels comes first.
 
     Raises:
-        ShapeError: *x* has another number of axes or isn't made of such blocks, or a padding is
-            negative.
+        ShapeError: *x* has another number of axes or another type than the runtime's, isn't made of
+            such blocks, or a padding is negative.
     """
-    check_features("space_to_batch", x)
-    if any(amount for side in paddings for amount in side):
-        x = pad(runtime, x, ((0, 0), *paddings, (0, 0)))
-    batch, height, width, channels = x.shape
-    down, across = block
-    if min(block) < 1 or height % down or width % across:
-        raise ShapeError("space_to_batch", f"blocks that divide {height}x{width}", block)
+    operator = "space_to_batch"
+    check_type(operator, runtime, x)
+    batch, _, _, channels = check_features(operator, x)
+    expected = "paddings ((above, below), (left, right)) of 0 or more"
+    (above, below), (left, right) = check_sides(operator, expected, paddings)
+    height, width = above + x.shape[1] + below, left + x.shape[2] + right
+    expected = f"blocks (height, width) that divide {height}x{width}"
+    down, across = integers(operator, expected, block, 2, least=1)
+    if height % down or width % across:
+        raise ShapeError(operator, expected, block)
+    if above or below or left or right:
+        x = pad_for(operator, runtime, x, ((0, 0), (above, below), (left, right), (0, 0)))
     rows, columns = height // down, width // across
     split = (batch, rows, down, columns, across, channels)
     shape = (down * across * batch, rows, columns, channels)
-    return _permute("space_to_batch", runtime, x, split, (2, 4, 0, 1, 3, 5), shape=shape)
+    return _permute(operator, runtime, x, split, (2, 4, 0, 1, 3, 5), shape=shape)
 
 
 def batch_to_space(
@@ -143,23 +161,27 @@ def batch_to_space(
         (batch, height * block height - crops, width * block width - crops, channels).
 
     Raises:
-        ShapeError: *x* has another number of axes or a batch that doesn't make up blocks, or the
-            crops leave nothing.
+        ShapeError: *x* has another number of axes or another type than the runtime's, or a batch
+            that doesn't make up blocks, or the crops leave nothing.
     """
-    images, rows, columns, channels = check_features("batch_to_space", x)
-    down, across = block
-    if min(block) < 1 or images % (down * across):
-        raise ShapeError("batch_to_space", f"blocks whose area divides {images}", block)
+    operator = "batch_to_space"
+    check_type(operator, runtime, x)
+    images, rows, columns, channels = check_features(operator, x)
+    expected = f"blocks (height, width) whose area divides {images}"
+    down, across = integers(operator, expected, block, 2, least=1)
+    if images % (down * across):
+        raise ShapeError(operator, expected, block)
     batch, height, width = images // (down * across), rows * down, columns * across
     split = (down, across, batch, rows, columns, channels)
     shape = (batch, height, width, channels)
-    made = _permute("batch_to_space", runtime, x, split, (2, 3, 0, 4, 1, 5), shape=shape)
-    (top, bottom), (left, right) = crops
+    expected = f"crops ((above, below), (left, right)) that leave some of {height}x{width}"
+    (top, bottom), (left, right) = check_sides(operator, expected, crops)
+    rectangle = {"height": height - top - bottom, "width": width - left - right}
+    if min(rectangle.values()) < 1:
+        raise ShapeError(operator, expected, crops)
+    made = _permute(operator, runtime, x, split, (2, 3, 0, 4, 1, 5), shape=shape)
     if not (top or bottom or left or right):
         return made
-    rectangle = {"height": height - top - bottom, "width": width - left - right}
-    if min(top, bottom, left, right, *(length - 1 for length in rectangle.values())) < 0:
-        raise ShapeError("batch_to_space", f"crops that leave some of {height}x{width}", crops)
     return crop(runtime, made, top=top, left=left, **rectangle)
 
 
@@ -175,67 +197,17 @@ def channel_shuffle(runtime: Runtime, x: Tensor, *, groups: int) -> Tensor:
         The shape of *x*; channel c of group g is now channel c * *groups* + g.
 
     Raises:
-        ShapeError: *x* has another number of axes, or channels that don't make up groups.
+        ShapeError: *x* has another number of axes or another type than the runtime's, or channels
+            that don't make up groups.
     """
+    check_type("channel_shuffle", runtime, x)
     batch, height, width, channels = check_features("channel_shuffle", x)
-    if groups < 1 or channels % groups:
-        raise ShapeError("channel_shuffle", f"groups that divide {channels} channels", groups)
+    expected = f"groups that divide {channels} channels"
+    groups = integer("channel_shuffle", expected, groups, least=1)
+    if channels % groups:
+        raise ShapeError("channel_shuffle", expected, groups)
     split = (batch * height * width, groups, channels // groups)
     return _permute("channel_shuffle", runtime, x, split, (0, 2, 1), shape=x.shape)
-
-
-def extract_image_patches(
-    runtime: Runtime,
-    x: Tensor,
-    *,
-    sizes: Pair,
-    strides: Pair = (1, 1),
-    rates: Pair = (1, 1),
-    padding: str = "VALID",
-) -> Tensor:
-    """Put the pixels of each window into the channels of one: ``tf.image.extract_patches``.
-
-    Args:
-        runtime: where to compute.
-        x: (batch, height, width, channels).
-        sizes: the window's height and width in pixels that it takes.
-        strides: the distance between windows down and across.
-        rates: the distance between the pixels that a window takes, down and across.
-        padding: ``SAME`` (windows may reach over the edge, where zeros are) or ``VALID``.
-
-    Returns:
-        (batch, windows down, windows across, window height * window width * channels).
-
-    Raises:
-        ShapeError: *x* has another number of axes, a number is less than 1, the padding is another
-            one, or there is no room for a window.
-    """
-    operator = "extract_image_patches"
-    batch, height, width, channels = check_features(operator, x)
-    if min(*sizes, *strides, *rates) < 1:
-        raise ShapeError(operator, "sizes, strides and rates of 1 or more", (sizes, strides, rates))
-    if padding not in ("SAME", "VALID"):
-        raise ShapeError(operator, "padding SAME or VALID", repr(padding))
-    reach = [(size - 1) * rate + 1 for size, rate in zip(sizes, rates, strict=True)]
-    if padding == "VALID" and (reach[0] > height or reach[1] > width):
-        raise ShapeError(operator, f"an input of {reach[0]}x{reach[1]} or more for VALID", x)
-    rows, top = window(height, reach[0], strides[0], padding)
-    columns, left = window(width, reach[1], strides[1], padding)
-    bottom = max((rows - 1) * strides[0] + reach[0] - height - top, 0)
-    right = max((columns - 1) * strides[1] + reach[1] - width - left, 0)
-    if top or bottom or left or right:
-        x = pad(runtime, x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    image, row, column, channel = contiguous(x.shape)
-    axes = [
-        image,
-        Axis(rows, row.stride * strides[0]),
-        Axis(columns, column.stride * strides[1]),
-        Axis(sizes[0], row.stride * rates[0]),
-        Axis(sizes[1], column.stride * rates[1]),
-        channel,
-    ]
-    shape = (batch, rows, columns, sizes[0] * sizes[1] * channels)
-    return strided_copy(operator, runtime, x, shape, axes)
 
 
 def _permute(

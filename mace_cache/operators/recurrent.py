@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import items
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.tensor import LOCAL_SIZE, MOST_WORK_ITEMS
 
@@ -52,26 +53,27 @@ def lstm_cell(
         ShapeError: arguments that don't fit together.
     """
     operator = "lstm_cell"
-    hidden, cell = state
-    check_type(operator, runtime, hidden, cell, x, *weights, bias)
+    hidden, cell = items(operator, "two tensors as state", state, 2)
+    matrices = items(operator, "two tensors as weights", weights, 2)
+    check_type(operator, runtime, hidden, cell, x, *matrices, bias)
     if len(x.shape) != _MATRIX_AXES or len(hidden.shape) != _MATRIX_AXES:
         raise ShapeError(operator, "x (batch, inputs) and h (batch, units)", f"{x} and {hidden}")
     batch, inputs = x.shape
     units = hidden.shape[1]
     shapes = [(batch, units), (batch, units), (4 * units, inputs), (4 * units, units), (4 * units,)]
-    tensors = [tensor for tensor in (hidden, cell, *weights, bias) if tensor is not None]
+    tensors = [tensor for tensor in (hidden, cell, *matrices, bias) if tensor is not None]
     if [tensor.shape for tensor in tensors] != shapes[: len(tensors)]:
         expected = "h, c, the weights of x and of h, and the bias of "
         given = ", ".join(str(tensor.shape) for tensor in tensors)
         raise ShapeError(operator, expected + ", ".join(map(str, shapes)), given)
-    if sorted(gates) != sorted(_GATES):
+    if set(gates) != set(_GATES) or len(gates) != len(_GATES):
         raise ShapeError(operator, "gates i, o, f and c in any order", repr(gates))
-    made = runtime.empty((batch, units)), runtime.empty((batch, units))
+    made = runtime.empty((batch, units), operator=operator), runtime.empty((batch, units))
     groups = -(-batch * units // _TOGETHER)
     runtime.launch_groups(
         ("recurrent", "lstm_cell"),
         ((min(groups * LOCAL_SIZE, MOST_WORK_ITEMS),), (LOCAL_SIZE,)),
-        (x, hidden, cell, *weights, bias, *made),
+        (x, hidden, cell, *matrices, bias, *made),
         (batch * units, units, inputs, *(gates.index(gate) for gate in _GATES)),
         (forget_bias,),
     )

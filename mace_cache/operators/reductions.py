@@ -143,7 +143,7 @@ def _softmax(runtime: Runtime, operator: str, x: Tensor, axis: int, *, finish: s
         factors = reduce_statistics(
             runtime, x, layout, "sum_of_exponentials", centre=maxima, finish=finish
         )
-    output = runtime.empty(x.shape)
+    output = runtime.empty(x.shape, operator=operator)
     runtime.launch(
         ("reduction", "softmax"),
         work_items,

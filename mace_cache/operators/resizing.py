@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import blocks, check_features, check_type
+from mace_cache.operators.arguments import choice, number
+from mace_cache.operators.checks import blocks, check_features, check_size, check_type
 from mace_cache.operators.copying import on_cpu
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def resize(
     coefficient: float = -0.75,
     exclude_outside: bool = False,
 ) -> Tensor:
-    """Resize every image of a batch; nothing is smoothed where one shrinks.
+    """Resize every image of a batch: TFLite's and ONNX's resizing; shrinking doesn't smooth.
 
     ``nearest`` is TFLite's RESIZE_NEAREST_NEIGHBOR and ``bilinear`` its RESIZE_BILINEAR.
     ``bicubic`` is ONNX's Resize of mode ``cubic``, and the ``ResizeBicubic`` of TensorFlow: with
@@ -53,19 +54,18 @@ def resize(
         (batch, *size*, channels).
 
     Raises:
-        ShapeError: *x* has another number of axes or type, the size is empty, the method another
-            one, or both kinds of centres are asked for.
+        ShapeError: *x* has another number of axes or type, the size isn't two integers above 0, the
+            method another one, or both kinds of centres are asked for.
     """
     operator = "resize"
     batch, height, width, channels = check_features(operator, x)
     check_type(operator, runtime, x)
-    if method not in _METHODS:
-        raise ShapeError(operator, f"a method of {', '.join(_METHODS)}", repr(method))
-    if min(size) < 1:
-        raise ShapeError(operator, "a size that isn't empty", size)
+    choice(operator, "a method", method, _METHODS)
+    size = check_size(operator, size)
+    coefficient = number(operator, "a number as coefficient", coefficient)
     if align_corners and half_pixel_centers:
         raise ShapeError(operator, "align_corners or half_pixel_centers", "both")
-    output = runtime.empty((batch, *size, channels))
+    output = runtime.empty((batch, *size, channels), operator=operator)
     scales = [
         _scale(length, wanted, align_corners)
         for length, wanted in zip((height, width), size, strict=True)
@@ -77,7 +77,7 @@ def resize(
         (x, output),
         (
             *(run, height, width, channels, *size, _METHODS[method]),
-            *(half_pixel_centers, align_corners, exclude_outside),
+            *map(bool, (half_pixel_centers, align_corners, exclude_outside)),
         ),
         (*scales, coefficient),
     )

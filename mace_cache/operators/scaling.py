@@ -107,6 +107,7 @@ def normalise_channels(
     Raises:
         ShapeError: arguments that don't fit together.
     """
+    check_type(operator, runtime, x, *given)
     if not x.shape:
         raise ShapeError(operator, "a tensor of one axis or more", x)
     channels = x.shape[-1]
@@ -114,8 +115,8 @@ def normalise_channels(
         if parameter is not None and parameter.shape != (channels,):
             raise ShapeError(operator, f"parameters of {channels} channels", parameter)
     slopes, number, coefficient = activation_arguments(operator, activation, alpha, channels)
-    check_type(operator, runtime, x, *given, slopes)
-    output = runtime.empty(x.shape)
+    check_type(operator, runtime, slopes)
+    output = runtime.empty(x.shape, operator=operator)
     rows = x.size // channels
     run, chunk, work_items = shares(runtime, rows, channels, run=WIDE)
     runtime.launch(

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import integer, integers, items
 from mace_cache.operators.checks import check_axis, check_features, check_type
 from mace_cache.operators.copying import Axis, contiguous, launch_copy, strided_copy
+from mace_cache.operators.tensor import check_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,20 +44,27 @@ def strided_slice(
         The slice, of as many axes as *x* (`reshape` takes away those of one element).
 
     Raises:
-        ShapeError: not one number an axis, a stride of 0, or an empty slice.
+        ShapeError: not one integer an axis, a stride of 0, or an empty slice; *x* is of another
+            type than the runtime's.
     """
-    steps = [1] * len(x.shape) if strides is None else list(strides)
-    if not x.shape or {len(begin), len(end), len(steps)} != {len(x.shape)} or 0 in steps:
-        expected = f"one begin, end and stride (not 0) for each axis of {x}"
-        raise ShapeError("strided_slice", expected, (tuple(begin), tuple(end), tuple(steps)))
+    operator = "strided_slice"
+    check_type(operator, runtime, x)
+    steps = [1] * len(x.shape) if strides is None else strides
+    given = (begin, end, steps)
+    expected = f"one begin, end and stride (not 0) for each axis of {x}"
+    bounds = [items(operator, expected, numbers) for numbers in given]
+    if not x.shape or {len(numbers) for numbers in bounds} != {len(x.shape)}:
+        raise ShapeError(operator, expected, given)
+    integers(operator, expected, [n for numbers in bounds for n in numbers if n is not None])
+    if not all(bounds[2]):
+        raise ShapeError(operator, expected, given)
     taken = [
-        range(*slice(*bounds).indices(length))
-        for *bounds, length in zip(begin, end, steps, x.shape, strict=True)
+        range(*slice(*bound).indices(length))
+        for *bound, length in zip(*bounds, x.shape, strict=True)
     ]
     if not all(taken):
-        given = (tuple(begin), tuple(end), tuple(steps))
-        raise ShapeError("strided_slice", f"one element or more along each axis of {x}", given)
-    return _take("strided_slice", runtime, x, taken)
+        raise ShapeError(operator, f"one element or more along each axis of {x}", given)
+    return _take(operator, runtime, x, taken)
 
 
 def crop(runtime: Runtime, x: Tensor, *, top: int, left: int, height: int, width: int) -> Tensor:
@@ -73,14 +82,18 @@ def crop(runtime: Runtime, x: Tensor, *, top: int, left: int, height: int, width
         (batch, *height*, *width*, channels).
 
     Raises:
-        ShapeError: *x* has another number of axes, or the rectangle is empty or reaches beyond it.
+        ShapeError: *x* has another number of axes, or is of another type than the runtime's; or the
+            rectangle is empty or reaches beyond it.
     """
+    check_type("crop", runtime, x)
     batch, rows, columns, channels = check_features("crop", x)
+    expected = f"a rectangle inside {rows}x{columns}"
+    top, left, height, width = integers("crop", expected, (top, left, height, width))
     taken = [range(batch), range(top, top + height), range(left, left + width), range(channels)]
     inside = top >= 0 and left >= 0 and top + height <= rows and left + width <= columns
     if not inside or min(height, width) < 1:
         given = f"{height}x{width} at ({top}, {left})"
-        raise ShapeError("crop", f"a rectangle inside {rows}x{columns}", given)
+        raise ShapeError("crop", expected, given)
     return _take("crop", runtime, x, taken)
 
 
@@ -99,17 +112,20 @@ def split(
         The parts, in their order.
 
     Raises:
-        ShapeError: there is no such axis, or the parts don't make it up.
+        ShapeError: there is no such axis, or the parts don't make it up; *x* is of another type
+            than the runtime's.
     """
+    check_type("split", runtime, x)
     axis = check_axis("split", x, axis)
     length = x.shape[axis]
-    if isinstance(parts, int):
-        equal = parts >= 1 and length % parts == 0
-        lengths = [length // parts] * parts if equal else []
+    expected = f"parts that make up axis {axis} of {x}"
+    if np.iterable(parts):
+        lengths = integers("split", expected, parts, least=1)
     else:
-        lengths = list(parts)
-    if sum(lengths) != length or min(lengths) < 1:
-        raise ShapeError("split", f"parts that make up axis {axis} of {x}", parts)
+        count = integer("split", expected, parts, 1, length)
+        lengths = (length // count,) * count
+    if sum(lengths) != length:
+        raise ShapeError("split", expected, parts)
     taken = [range(whole) for whole in x.shape]
     made, start = [], 0
     for part in lengths:
@@ -131,10 +147,14 @@ def tile(runtime: Runtime, x: Tensor, multiples: Sequence[int]) -> Tensor:
         The lengths of *x* times *multiples*.
 
     Raises:
-        ShapeError: not one number an axis, or one that is less than 1.
+        ShapeError: not one integer an axis, or one that is less than 1; *x* is of another type than
+            the runtime's.
     """
-    if not x.shape or len(multiples) != len(x.shape) or min(multiples) < 1:
-        raise ShapeError("tile", f"1 or more for each axis of {x}", tuple(multiples))
+    check_type("tile", runtime, x)
+    expected = f"1 or more for each axis of {x}"
+    multiples = integers("tile", expected, multiples, len(x.shape), least=1)
+    if not x.shape:
+        raise ShapeError("tile", expected, multiples)
     shape = [multiple * axis for multiple, axis in zip(multiples, x.shape, strict=True)]
     axes = []
     for multiple, axis in zip(multiples, contiguous(x.shape), strict=True):
@@ -157,14 +177,16 @@ def gather(runtime: Runtime, x: Tensor, indices: Tensor, *, axis: int = 0) -> Te
         The shape of *x*, with that of *indices* in the place of the axis.
 
     Raises:
-        ShapeError: there is no such axis, or the types are others.
+        ShapeError: there is no such axis; *x* is of another type than the runtime's, or *indices*
+            than int32.
     """
-    axis = check_axis("gather", x, axis)
     check_type("gather", runtime, x)
+    check_tensors("gather", indices)
+    axis = check_axis("gather", x, axis)
     if indices.data_type != np.int32:
         raise ShapeError("gather", "indices of int32", indices)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
-    output = runtime.empty((*before, *indices.shape, *after))
+    output = runtime.empty((*before, *indices.shape, *after), operator="gather")
     length, inner = x.shape[axis], math.prod(after)
     outer = [Axis(math.prod(before), length * inner), Axis(indices.size, inner)]
     launch_copy(runtime, (x, indices, output), outer, Axis(inner, 1), most=length - 1)

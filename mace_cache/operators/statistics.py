@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import integers
 from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.copying import on_cpu
 from mace_cache.operators.tensor import LOCAL_SIZE, MOST_WORK_ITEMS
@@ -73,7 +74,7 @@ def group_axes(
         ShapeError: there is no such axis, or one is given twice.
     """
     count = len(x.shape)
-    given = range(count) if axes is None else axes
+    given = range(count) if axes is None else integers(operator, f"axes of {x}, each once", axes)
     known = sorted({axis % count for axis in given if -count <= axis < count})
     if len(known) != len(given):
         raise ShapeError(operator, f"axes of {x}, each once", tuple(given))

@@ -14,15 +14,35 @@ from mace_cache.cache import ProgramCache
 from mace_cache.errors import ShapeError
 from mace_cache.library import build_options, load_manifest
 from mace_cache.local_sizes import LOCAL_SIZE, MOST_WORK_ITEMS, LocalSizes, grid
+from mace_cache.operators.arguments import describe, integers, known_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LOCAL_SIZE", "MOST_WORK_ITEMS", "ProgramBuilder", "Runtime", "Tensor"]
+    from mace_cache._trials import Trials
+
+__all__ = [
+    "DATA_TYPES",
+    "LOCAL_SIZE",
+    "MOST_WORK_ITEMS",
+    "VARIANTS",
+    "ProgramBuilder",
+    "Runtime",
+    "Tensor",
+    "check_tensors",
+]
 
 _MOST_ELEMENTS = 2**30  # kernels index with int
-_VARIANTS = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
-_INTEGERS = (np.dtype(np.int32), np.dtype(np.uint8))
+_INTEGERS: tuple[np.dtype[Any], ...] = (np.dtype(np.int32), np.dtype(np.uint8))
+_NO_NUMBERS = "cmMOSU"  # complex numbers, times, objects and text
+
+VARIANTS: dict[np.dtype[Any], str] = {np.dtype(np.float32): "float", np.dtype(np.float16): "half"}
+"""The variant in the manifest for each data type of a runtime."""
+
+DATA_TYPES = (*VARIANTS, *_INTEGERS)  # as in layout.cl
+"""What tensors are made of."""
+
+_NAMES = {kind: str(kind) for kind in DATA_TYPES}  # numpy takes microseconds to name one
 
 
 class ProgramBuilder(Protocol):
@@ -56,7 +76,7 @@ class Tensor:
 
     def __str__(self) -> str:
         """Give its type and shape, for messages."""
-        return f"{self.data_type} {self.shape}"
+        return f"{_NAMES.get(self.data_type, self.data_type)} {self.shape}"
 
 
 class Runtime:
@@ -74,7 +94,7 @@ class Runtime:
             is used, and nothing tried.
 
     Raises:
-        ShapeError: *data_type* is another one.
+        ShapeError: *data_type* is another one, or the queue is out of order.
         ManifestError: the bundled kernels can't be found.
     """
 
@@ -86,10 +106,10 @@ class Runtime:
         *,
         tune: bool = False,
     ) -> None:
+        if queue.properties & cl.command_queue_properties.OUT_OF_ORDER_EXEC_MODE_ENABLE:
+            raise ShapeError("Runtime", "a queue in order", "one out of order")
         self.queue = queue
-        self.data_type = np.dtype(data_type)
-        if self.data_type not in _VARIANTS:
-            raise ShapeError("Runtime", "data type float32 or float16", self.data_type)
+        self.data_type = known_type("Runtime", data_type, VARIANTS)
         self._context = queue.context
         # The queue is in order: what a kernel still reads isn't written by the next before it ends.
         self._pool = MemoryPool(ImmediateAllocator(queue))
@@ -100,6 +120,11 @@ class Runtime:
         self._kernels: dict[tuple[str, str], cl.Kernel] = {}
         self._local_sizes: dict[str, LocalSizes] = {}
 
+    @property
+    def tried(self) -> dict[tuple[str, str], Trials]:
+        """What came of the trials of launches so far, by kernel and class of shapes."""
+        return {launch: one for s in self._local_sizes.values() for launch, one in s.tried.items()}
+
     def to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Copy an array to the device.
 
@@ -108,8 +133,11 @@ class Runtime:
                 data type.
 
         Raises:
-            ShapeError: the array has no elements, or more than 2**30.
+            ShapeError: it isn't a numpy array of numbers, has no elements, or more than 2**30.
         """
+        given: object = array
+        if not isinstance(given, np.ndarray | np.generic) or given.dtype.kind in _NO_NUMBERS:
+            raise ShapeError("to_device", "a numpy array of real numbers", describe(given))
         data_type = array.dtype if array.dtype in _INTEGERS else self.data_type
         _check_size("to_device", array.shape)
         given = np.ascontiguousarray(array, dtype=data_type)
@@ -121,25 +149,35 @@ class Runtime:
 
         Returns:
             Its elements in its shape: float32 for float16 too, else of its own type.
+
+        Raises:
+            ShapeError: it isn't a tensor.
         """
+        check_tensors("to_host", tensor)
         array = np.empty(tensor.shape, tensor.data_type)
         cl.enqueue_copy(self.queue, array, tensor.buffer)
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    def empty(self, shape: Sequence[int], data_type: Any = None) -> Tensor:
+    def empty(
+        self, shape: Sequence[int], data_type: Any = None, *, operator: str = "empty"
+    ) -> Tensor:
         """Make a tensor whose elements are yet to be written.
 
         Args:
             shape: its shape.
             data_type: float32, float16, int32 or uint8; the runtime's if None.
+            operator: whose name errors have.
 
         Raises:
-            ShapeError: the shape has no elements, or more than 2**30.
+            ShapeError: the shape has no elements, or more than 2**30; or the type is another one.
         """
-        _check_size("empty", tuple(shape))
-        kind = self.data_type if data_type is None else np.dtype(data_type)
-        buffer: Any = self._pool.allocate(math.prod(shape) * kind.itemsize)
-        return Tensor(buffer, tuple(shape), kind)
+        lengths = integers(operator, "a shape of integers", shape)
+        _check_size(operator, lengths)
+        kind = self.data_type
+        if data_type is not None:
+            kind = known_type(operator, data_type, DATA_TYPES)
+        buffer: Any = self._pool.allocate(math.prod(lengths) * kind.itemsize)
+        return Tensor(buffer, lengths, kind)
 
     def launch(
         self,
@@ -208,7 +246,7 @@ class Runtime:
     def _make_kernel(self, program: str, kernel: str) -> cl.Kernel:
         if program not in self._built:
             specification = self._programs[program]
-            variant = specification.variant(_VARIANTS[self.data_type])
+            variant = specification.variant(VARIANTS[self.data_type])
             options = build_options(specification, variant)
             source = specification.read_source()
             built = self._cache.build(self._context, source, options=options)
@@ -216,6 +254,13 @@ class Runtime:
             self._local_sizes[program] = LocalSizes(self.queue, built, keeper, tune=self._tune)
             self._built[program] = built
         return cl.Kernel(self._built[program], kernel)
+
+
+def check_tensors(operator: str, *tensors: object) -> None:
+    """Raise ShapeError unless all of them are tensors, or None."""
+    for tensor in tensors:
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise ShapeError(operator, "a tensor (of Runtime.to_device)", describe(tensor))
 
 
 def _check_size(operator: str, shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mace_cache.errors import ShapeError
-from mace_cache.operators.checks import blocks, check_features
+from mace_cache.operators.checks import blocks, check_features, check_type
 from mace_cache.operators.windows import (
     check_depthwise_filters,
     check_filters,
@@ -65,18 +65,20 @@ def transposed_convolution(
         (batch, output height, output width, output channels).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "transposed_convolution"
+    check_type(operator, runtime, x, weights, bias)
     channels = check_features(operator, x)[3]
-    check_filters(operator, weights, channels, groups)
+    groups = check_filters(operator, weights, channels, groups)
     filters, *size, _ = weights.shape
     slopes, number, coefficient = end_arguments(
         operator, runtime, (x, weights, bias), filters, (activation, alpha)
     )
     windows = make_windows(operator, size, stride, dilation)
     (height, width), before = _place(operator, x, windows, padding, output_size)
-    output = runtime.empty((x.shape[0], height, width, filters))
+    output = runtime.empty((x.shape[0], height, width, filters), operator=operator)
     tiles, integers = _geometry(x, output, windows, before)
     runtime.launch(
         ("transposed_convolution", operator),
@@ -120,9 +122,11 @@ def transposed_depthwise_convolution(
         (batch, output height, output width, channels * multiplier).
 
     Raises:
-        ShapeError: arguments that don't fit together.
+        ShapeError: arguments that don't fit together; or windows (with their dilation), strides or
+            paddings of more than 2**27 pixels.
     """
     operator = "transposed_depthwise_convolution"
+    check_type(operator, runtime, x, weights, bias)
     channels = check_features(operator, x)[3]
     check_depthwise_filters(operator, weights, channels)
     _, *size, filters = weights.shape
@@ -131,7 +135,7 @@ def transposed_depthwise_convolution(
     )
     windows = make_windows(operator, size, stride, dilation)
     (height, width), before = _place(operator, x, windows, padding, output_size)
-    output = runtime.empty((x.shape[0], height, width, filters))
+    output = runtime.empty((x.shape[0], height, width, filters), operator=operator)
     tiles, integers = _geometry(x, output, windows, before)
     runtime.launch(
         ("transposed_convolution", operator),
@@ -185,8 +189,13 @@ def _geometry(
     """Give the number of tiles, and the integers that both kernels take first."""
     batch, height, width, filters = output.shape
     (stride, _), dilations = windows.strides, windows.dilations
-    tiles = stride * count_tiles(batch, -(-height // stride), width)
-    steps = (s // math.gcd(s, d) for s, d in zip(windows.strides, dilations, strict=True))
+    # Where the stride is longer than the output, there is a tile for each row.
+    rows = min(stride * count_tiles(1, -(-height // stride), 1), height)
+    tiles = batch * rows * width
+    # A step beyond the last tap is none: as long as the filter it is short enough for an int.
+    steps = (
+        min(size, s // math.gcd(s, d))
+        for size, s, d in zip(windows.size, windows.strides, dilations, strict=True)
+    )
     shapes = (*x.shape[1:], height, width, filters)
-    rows = tiles // (batch * width)
     return tiles, (rows, *shapes, *windows.size, *windows.strides, *dilations, *steps, *before)

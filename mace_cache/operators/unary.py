@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import choice, number
 from mace_cache.operators.arithmetic import WIDE
 from mace_cache.operators.checks import check_type
 from mace_cache.operators.copying import shares
@@ -46,7 +46,7 @@ _FUNCTIONS = (  # as in arithmetic.cl
 def transform(
     runtime: Runtime, function: str, x: Tensor, low: float = -math.inf, high: float = math.inf
 ) -> Tensor:
-    """Apply a function to every element.
+    """Apply a function to every element: TFLite's and ONNX's operators of those names.
 
     Args:
         runtime: where to compute.
@@ -59,19 +59,20 @@ def transform(
         A tensor of the shape of *x*. Where the function isn't defined, it is NaN.
 
     Raises:
-        ShapeError: *x* is of another type than the runtime's, or there is no such function.
+        ShapeError: *x* is of another type than the runtime's, there is no such function, or a bound
+            isn't a number.
     """
-    if function not in _FUNCTIONS:
-        raise ShapeError("transform", f"a function of {', '.join(_FUNCTIONS)}", repr(function))
+    choice("transform", "a function", function, _FUNCTIONS)
     check_type(function, runtime, x)
-    output = runtime.empty(x.shape)
+    bounds = [number(function, "numbers as bounds", bound) for bound in (low, high)]
+    output = runtime.empty(x.shape, operator=function)
     run, _, work_items = shares(runtime, 1, x.size, run=WIDE)
     runtime.launch(
         ("arithmetic", "transform"),
         work_items,
         (x, output),
         (run, x.size, _FUNCTIONS.index(function)),
-        (low, high),
+        bounds,
     )
     return output
 
@@ -104,7 +105,7 @@ def clip(runtime: Runtime, x: Tensor, *, low: float = -math.inf, high: float = m
         A tensor of the shape of *x*; NaN stays NaN.
 
     Raises:
-        ShapeError: *x* is of another type than the runtime's.
+        ShapeError: *x* is of another type than the runtime's, or a bound isn't a number.
     """
     return transform(runtime, "clip", x, low, high)
 

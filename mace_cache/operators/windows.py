@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import numpy as np
+
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import integer, integers, items
 from mace_cache.operators.checks import activation_arguments, check_type, window
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ __all__ = [
     "check_depthwise_filters",
     "check_filters",
     "check_padding",
+    "check_sides",
+    "check_windows",
     "count_tiles",
     "end_arguments",
     "make_windows",
@@ -32,6 +37,8 @@ Padding: TypeAlias = "str | tuple[tuple[int, int], tuple[int, int]]"
 _AXES = 2  # height and width
 _FILTER_AXES = 4
 _ROWS = 3  # ROWS in windows.h
+_MOST_REACH = 2**27  # of windows, strides and padding each: kernels add them up in an int
+_MOST_PIXELS = 2**30  # of a window: kernels count them in an int
 
 
 class Windows(NamedTuple):
@@ -40,6 +47,12 @@ class Windows(NamedTuple):
     size: tuple[int, int]
     strides: tuple[int, int]
     dilations: tuple[int, int]
+
+    @property
+    def spans(self) -> tuple[int, int]:
+        """How far one reaches, from its first pixel to its last."""
+        (height, width), (down, across) = self.size, self.dilations
+        return (height - 1) * down + 1, (width - 1) * across + 1
 
     def turned(self) -> Windows:
         """Give them with height and width exchanged."""
@@ -55,25 +68,44 @@ def make_windows(
     """Give windows of that size, that distance, and that distance between what they see.
 
     Raises:
-        ShapeError: one of them isn't one or two integers above 0.
+        ShapeError: one of them isn't one or two integers above 0, or windows would be too large for
+            kernels to find their way in them.
     """
-    return Windows(
-        pair(operator, "size", size),
-        pair(operator, "stride", stride),
-        pair(operator, "dilation", dilation),
+    return check_windows(
+        operator,
+        Windows(
+            pair(operator, "size", size),
+            pair(operator, "stride", stride),
+            pair(operator, "dilation", dilation),
+        ),
     )
+
+
+def check_windows(operator: str, windows: Windows) -> Windows:
+    """Give windows, or raise ShapeError if they reach too far or have too many pixels."""
+    height, width = windows.spans
+    if max(height, width) > _MOST_REACH:
+        expected = f"windows that reach over 1 to {_MOST_REACH} pixels with their dilation"
+        raise ShapeError(operator, expected, f"{height}x{width}")
+    if math.prod(windows.size) > _MOST_PIXELS:
+        raise ShapeError(operator, f"windows of 1 to {_MOST_PIXELS} pixels", f"{height}x{width}")
+    return windows
 
 
 def pair(operator: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Give the numbers for height and for width that an option stands for.
 
     Raises:
-        ShapeError: it isn't one integer above 0, nor two.
+        ShapeError: it isn't one integer above 0, nor two, or one is too large for kernels.
     """
-    numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(numbers) != _AXES or any(type(n) is not int or n < 1 for n in numbers):
-        raise ShapeError(operator, f"{name} of 1 or more, one for both axes or two", value)
-    return numbers[0], numbers[1]
+    expected = f"{name} of 1 or more, one for both axes or two"
+    if np.iterable(value):
+        down, across = integers(operator, expected, value, _AXES, least=1)
+    else:
+        down = across = integer(operator, expected, value, least=1)
+    if max(down, across) > _MOST_REACH:
+        raise ShapeError(operator, f"{name} of 1 to {_MOST_REACH}", value)
+    return down, across
 
 
 def check_padding(operator: str, padding: Padding) -> tuple[str | tuple[int, int], ...]:
@@ -82,13 +114,29 @@ def check_padding(operator: str, padding: Padding) -> tuple[str | tuple[int, int
     Raises:
         ShapeError: it is something else.
     """
-    match padding:
-        case "SAME" | "VALID":
-            return padding, padding
-        case ((int(), int()), (int(), int())) if min(*padding[0], *padding[1]) >= 0:
-            return padding
     expected = "padding SAME, VALID or ((top, bottom), (left, right)) of 0 or more"
-    raise ShapeError(operator, expected, repr(padding))
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return padding, padding
+    sides = check_sides(operator, expected, padding)
+    if max(map(max, sides)) > _MOST_REACH:
+        raise ShapeError(operator, f"padding of 0 to {_MOST_REACH}", padding)
+    return sides
+
+
+def check_sides(operator: str, expected: str, sides: object) -> tuple[tuple[int, int], ...]:
+    """Give what is added or cut off on each side: ((top, bottom), (left, right)).
+
+    Raises:
+        ShapeError: it isn't that, or a number is negative.
+    """
+    try:
+        (top, bottom), (left, right) = (
+            integers(operator, expected, side, 2, least=0)
+            for side in items(operator, expected, sides, _AXES)
+        )
+    except ShapeError:
+        raise ShapeError(operator, expected, repr(sides)) from None
+    return (top, bottom), (left, right)
 
 
 def place_windows(
@@ -106,8 +154,9 @@ def place_windows(
     axes = zip(x.shape[1:3], windows.size, windows.strides, sides, windows.dilations, strict=True)
     (height, top), (width, left) = (window(*axis) for axis in axes)
     if height < 1 or width < 1:
-        spans = [(s - 1) * d + 1 for s, d in zip(windows.size, windows.dilations, strict=True)]
-        expected = f"an input of {spans[0]}x{spans[1]} or more for padding {padding!r}"
+        expected = (
+            f"an input of {windows.spans[0]}x{windows.spans[1]} or more for padding {padding!r}"
+        )
         raise ShapeError(operator, expected, x)
     return (height, width), (top, left)
 
@@ -117,16 +166,19 @@ def count_tiles(batch: int, height: int, width: int) -> int:
     return batch * math.ceil(height / _ROWS) * width
 
 
-def check_filters(operator: str, weights: Tensor, channels: int, groups: int) -> None:
-    """Raise ShapeError unless they are filters of *channels* in that many groups."""
-    if groups < 1 or channels % groups:
-        raise ShapeError(operator, f"a number of groups that divides {channels} channels", groups)
+def check_filters(operator: str, weights: Tensor, channels: int, groups: int) -> int:
+    """Give the number of groups, or raise ShapeError unless weights are filters of *channels*."""
+    expected = f"a number of groups that divides {channels} channels"
+    groups = integer(operator, expected, groups, least=1)
+    if channels % groups:
+        raise ShapeError(operator, expected, groups)
     shape = weights.shape
     if len(shape) != _FILTER_AXES or shape[3] * groups != channels or shape[0] % groups:
         times = f" (a multiple of {groups})" if groups > 1 else ""
         last = channels // groups
         expected = f"weights (output channels{times}, kernel height, kernel width, {last})"
         raise ShapeError(operator, expected, weights)
+    return groups
 
 
 def check_depthwise_filters(operator: str, weights: Tensor, channels: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_cache.errors import ShapeError
+from mace_cache.operators.arguments import choice
 from mace_cache.operators.checks import (
     activation_arguments,
     blocks,
@@ -46,22 +47,26 @@ class WinogradWeights:
 
 
 def winograd_weights(runtime: Runtime, weights: Tensor) -> WinogradWeights:
-    """Transform the weights of a 3x3 convolution, once for all its uses.
+    """Transform the weights of a 3x3 convolution, once for all: Lavin and Gray, arXiv:1509.09308.
 
     Args:
         runtime: where to compute.
         weights: (output channels, 3, 3, channels).
 
+    Returns:
+        What `winograd_convolution` takes: 16 numbers of float32 for each 9 of the weights.
+
     Raises:
-        ShapeError: the weights have another shape or type.
+        ShapeError: the weights have another shape or type, or more than 2**30 numbers are made of
+            them.
     """
     operator = "winograd_weights"
+    check_type(operator, runtime, weights)
     if len(weights.shape) != 4 or weights.shape[1:3] != (_KERNEL, _KERNEL):  # noqa: PLR2004 (axes)
         raise ShapeError(operator, "weights (output channels, 3, 3, channels)", weights)
-    check_type(operator, runtime, weights)
     filters, _, _, channels = weights.shape
     rows, columns = blocks(channels) * _BLOCK, blocks(filters) * _BLOCK
-    transformed = runtime.empty((_NUMBERS, rows, columns), np.float32)
+    transformed = runtime.empty((_NUMBERS, rows, columns), np.float32, operator=operator)
     runtime.launch(
         ("winograd", "transform_weights"),
         rows * columns,
@@ -83,7 +88,9 @@ def winograd_convolution(
 ) -> Tensor:
     """Convolve with prepared weights: TFLite's CONV_2D with a kernel of 3x3 and stride 1.
 
-    Sums are rounded a little more than those of `convolution`: to about 1e-6 of the largest.
+    Sums are rounded a little more than those of `convolution`: to about 1e-6 of the largest. The
+    transforms add and subtract neighbours, so an infinite or NaN weight makes all of its output
+    channel NaN, and an infinite pixel what sees it, where `convolution` gives infinity or numbers.
 
     Args:
         runtime: where to compute.
@@ -102,26 +109,28 @@ def winograd_convolution(
             than 2**30 elements.
     """
     operator = "winograd_convolution"
+    check_type(operator, runtime, x, bias)
     batch, height, width, channels = check_features(operator, x)
+    if not isinstance(weights, WinogradWeights):
+        raise ShapeError(operator, "weights of winograd_weights", type(weights).__name__)
     filters = weights.filters
     if channels != weights.channels:
         raise ShapeError(operator, f"a tensor of {weights.channels} channels", x)
-    if padding not in ("SAME", "VALID"):
-        raise ShapeError(operator, "padding SAME or VALID", repr(padding))
+    choice(operator, "padding", padding, ("SAME", "VALID"))
     if padding == "VALID" and min(height, width) < _KERNEL:
         raise ShapeError(operator, "an input of 3x3 or more for VALID padding", x)
     if bias is not None and bias.shape != (filters,):
         raise ShapeError(operator, f"bias ({filters},)", bias)
     slopes, number, coefficient = activation_arguments(operator, activation, alpha, filters)
-    check_type(operator, runtime, x, bias, slopes)
+    check_type(operator, runtime, slopes)
     output_height, top = window(height, _KERNEL, 1, padding)
     output_width, left = window(width, _KERNEL, 1, padding)
     tiles_y, tiles_x = -(-output_height // 2), -(-output_width // 2)
     tiles = batch * tiles_y * tiles_x
     _, rows, columns = weights.transformed.shape
-    patches = runtime.empty((_NUMBERS, tiles, rows), np.float32)
-    products = runtime.empty((_NUMBERS, tiles, columns), np.float32)
-    output = runtime.empty((batch, output_height, output_width, filters))
+    patches = runtime.empty((_NUMBERS, tiles, rows), np.float32, operator=operator)
+    products = runtime.empty((_NUMBERS, tiles, columns), np.float32, operator=operator)
+    output = runtime.empty((batch, output_height, output_width, filters), operator=operator)
     runtime.launch(
         ("winograd", "transform_input"),
         tiles * blocks(channels),

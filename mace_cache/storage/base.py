@@ -120,8 +120,15 @@ class KVStorage(ABC):
         """
         return False
 
-    def release(self, key: str) -> None:  # noqa: B027 (for those that can claim)
-        """Let others go on: the program was inserted, or isn't built here."""
+    def release(  # noqa: B027 (for those that can claim)
+        self, key: str, *, fails: bool = False
+    ) -> None:
+        """Let others go on: the program was inserted, or isn't built here.
+
+        Args:
+            key: the program's key.
+            fails: it doesn't build, so that none of those who wait waits for another one.
+        """
 
     @abstractmethod
     def clear(self) -> None:

@@ -139,9 +139,9 @@ class RecordedStorage(KVStorage):
         """Claim to build a program, or wait for who builds it; see `KVStorage.claim`."""
         return self._made.claim(key, patience, when_awaited)
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, *, fails: bool = False) -> None:
         """Let others go on; see `KVStorage.release`."""
-        self._made.release(key)
+        self._made.release(key, fails=fails)
 
     def clear(self) -> None:
         """Remove every program; see `KVStorage.clear`."""

@@ -37,6 +37,7 @@ _KEY = r"\{([0-9a-f]{64})\}"
 # Each runs in one step on the server, so that nothing comes between its question and its answer.
 # KEYS[1] is the lease, KEYS[2] the program, KEYS[3] the mark of who waits, ARGV[1] the token of who
 # asks. What it has refused, of which ARGV[4] is the digest, counts as nothing.
+# Where the program doesn't build it is everybody's turn, for all would wait for nothing.
 # A lease without an end was restored or made by hand: nobody would ever end it.
 _TURN = """
 if redis.call('exists', KEYS[2]) == 1 then
@@ -49,7 +50,8 @@ if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   redis.call('del', KEYS[3])
   return 'build it'
 end
-if redis.call('get', KEYS[1]) == ARGV[1] then return 'build it' end
+local holder = redis.call('get', KEYS[1])
+if holder == ARGV[1] or holder == 'nobody' then return 'build it' end
 redis.call('set', KEYS[3], '', 'PX', ARGV[3])
 return 'wait for the machine that builds it'
 """
@@ -61,14 +63,16 @@ return 1 + redis.call('exists', KEYS[3])
 """
 _RELEASE = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] ~= '' then return redis.call('set', KEYS[1], 'nobody', 'PX', ARGV[2]) end
 return redis.call('del', KEYS[1])
 """
 # The fence: who was asleep while another machine took over doesn't write any more, not even when
 # that one is done; nor does who built without a lease.
 _WRITE = """
-if redis.call('get', KEYS[1]) ~= ARGV[1] then
+local holder = redis.call('get', KEYS[1])
+if holder ~= ARGV[1] then
   if redis.call('exists', KEYS[2]) == 1 then return 0 end
-  if redis.call('pttl', KEYS[1]) >= 0 then return 0 end
+  if holder ~= 'nobody' and redis.call('pttl', KEYS[1]) >= 0 then return 0 end
 end
 redis.call('set', KEYS[2], ARGV[2])
 if ARGV[3] ~= '' then redis.call('pexpire', KEYS[2], ARGV[3]) end
@@ -166,12 +170,12 @@ class RedisStorage(RemoteStorage):
             if answer in (_HELD, _AWAITED)
         }
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, *, fails: bool = False) -> None:
         """End a lease; see `RemoteStorage.release`."""
         token = self._tokens.pop(key, None)
         if token is not None:
             with self._factory.connected() as client:
-                self._run(client, _RELEASE, key, token)
+                self._run(client, _RELEASE, key, token, _WAITS if fails else "")
 
     @property
     def _lease(self) -> int:

@@ -136,8 +136,13 @@ class RemoteStorage(KVStorage):
         """
         return {}
 
-    def release(self, key: str) -> None:
-        """Let others go on: the program is there, or isn't built here."""
+    def release(self, key: str, *, fails: bool = False) -> None:
+        """Let others go on: the program is there, or isn't built here.
+
+        Args:
+            key: the program's key.
+            fails: it doesn't build: those who wait all get their turn at once.
+        """
 
     def load(self) -> None:
         """Do nothing: the first question connects."""

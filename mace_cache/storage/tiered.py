@@ -134,11 +134,11 @@ class TieredStorage(KVStorage):
             self._renewal.keep(self.remote, key, claim)
         return turn is Turn.FETCH
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, *, fails: bool = False) -> None:
         """Let other machines go on when what was built here has gone up; as `KVStorage.release`."""
         if key in self._claimed:
             self._claimed.discard(key)
-            self._uploads.submit(partial(self._release, key))
+            self._uploads.submit(partial(self._release, key, fails=fails))
 
     def insert(self, key: str, program: CompiledProgram) -> None:
         """Put a program here at once, and in the background on the remote if it isn't from there.
@@ -149,7 +149,7 @@ class TieredStorage(KVStorage):
             OSError: the local storage can't be written; the program goes to the remote anyhow.
         """
         check_program(key, program)
-        if self.writable and self._settings.writes and _identity(program) not in self._fetched:
+        if self.writable and self._settings.writes and self._is_of_this_machine(program):
             self._uploads.submit(partial(self._upload, program))
         self._local.insert(key, program)
 
@@ -200,6 +200,15 @@ class TieredStorage(KVStorage):
             self._missed.discard(key)
         return program
 
+    def _is_of_this_machine(self, program: CompiledProgram) -> bool:
+        """Tell what was built here from what was fetched, and from what was made of that.
+
+        Else what another key has signed would go up again under this machine's own.
+        """
+        key = self._settings.signing_key
+        own = {"", key.identifier.hex()} if key is not None else {""}
+        return program.signer in own and _identity(program) not in self._fetched
+
     def _upload(self, program: CompiledProgram) -> None:
         # What was asked for and wasn't there goes where still nothing is. Whatever else is written
         # replaces what is there: a bad program, what was built anew, what has become more complete.
@@ -219,10 +228,10 @@ class TieredStorage(KVStorage):
     def _renew(self, remote: RemoteStorage, keys: list[str]) -> dict[str, bool]:
         return self._access.ask("renewal", partial(remote.renew, keys), {})
 
-    def _release(self, key: str) -> None:
+    def _release(self, key: str, *, fails: bool) -> None:
         self._renewal.drop(self.remote, key)
         if isinstance(self._remote, RemoteStorage):
-            self._access.ask("renewal", partial(self._remote.release, key), None)
+            self._access.ask("renewal", partial(self._remote.release, key, fails=fails), None)
 
 
 def _identity(program: CompiledProgram) -> tuple[str, float, int]:

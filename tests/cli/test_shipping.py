@@ -235,6 +235,22 @@ def test_import_verifies_signatures(
     assert len(entries(cache_directory)) == 1
 
 
+def test_import_by_keys_of_its_own(
+    device: cl.Device, cache_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names keys at the import decides: applications need not trust them."""
+    for name in ("vendor", "fleet"):
+        run("keygen", "--shared", tmp_path / name)
+    source = Store(tmp_path / "source")
+    source.insert(make_program("shipped", fingerprint(device).text))
+    bundle = ("--output", tmp_path / "app.mclp", "--sign", tmp_path / "vendor")
+    assert run("export", *bundle, "--cache-directory", source.directory).code == 0
+    monkeypatch.setenv("MACE_CACHE_TRUSTED_KEYS", str(tmp_path / "fleet"))
+    assert run("import", tmp_path / "app.mclp", "--trusted-keys", tmp_path / "vendor").code == 0
+    (entry,) = entries(cache_directory)
+    assert decode_entry(entry.read_bytes()).signer == ""
+
+
 def test_what_came_under_a_key_that_is_not_trusted_any_more(
     device: cl.Device, cache_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,83 +2,136 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import numpy as np
+import pyopencl as cl
 import pytest
 
-from mace_cache import ProgramCache, tune
+from mace_cache import ProgramCache, _trials, _warm_worker, local_sizes, operators, tune
 from mace_cache._warm_process import WorkerDiedError
 from mace_cache.cli import tune as command
-from mace_cache.library import Argument, Launch, Manifest, ProgramSpecification, Variant
+from mace_cache.library import Manifest, build_options, load_manifest
+from mace_cache.operators import Runtime, copying
 from mace_cache.tune import TuneReport, TuneResult, tune_library
 from tests.cli.conftest import one_line, run
 from tests.helpers import entries, read_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    import pyopencl as cl
-
-_SLOW_BUT_WITH_32 = """
-kernel void pick(global int *x, int n) {
-    const int steps = get_local_size(0) == 32 ? 1 : 20000;
-    for (int i = get_global_id(0); i < n; i += get_global_size(0)) {
-        int v = i;
-        for (int step = 0; step < steps; step++) v = v * 3 ^ step;
-        x[i] = v;
-    }
-}
-kernel __attribute__((reqd_work_group_size(64, 1, 1))) void one_size(global int *x) { x[0] = 1; }
-kernel void with_local(global int *x, local int *y, int n) { y[get_local_id(0)] = n; x[0] = y[0]; }
-"""
 FOUND = TuneResult("add", "float", "pocl-x", "add_one", "64 3", 2e-5, 128, 1e-5)
 SAME = TuneResult("mul", "float", "pocl-x", "mul_one", "64 3", 2e-5, 64, 2e-5)
 
 
+def choose(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have one program alone in the manifest, stored as float alone."""
+    (program,) = [program for program in load_manifest().programs if program.name == name]
+    one = replace(program, variants=(program.variant("float"),))
+    monkeypatch.setattr(tune, "load_manifest", lambda: Manifest("manifest.json", (one,)))
+
+
 @pytest.fixture
-def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """Instead of the bundled kernels one program, one kernel of which takes any local size."""
-    path = tmp_path / "tuned.cl"
-    path.write_text(_SLOW_BUT_WITH_32)
-    buffer, count = Argument("buffer", 4096), Argument("int32", 1000)
-    launches = (
-        Launch("pick", (1024,), (64,), (buffer, count)),
-        Launch("one_size", (64,), (64,), (buffer, count)[:1]),
-        Launch("with_local", (64,), (64,), (buffer, Argument("local", 256), count)),
-    )
-    program = ProgramSpecification("tuned", str(path), (Variant("plain", ("-DA",)),), launches)
-    made = Manifest(str(tmp_path / "manifest.json"), (program,))
-    monkeypatch.setattr(tune, "load_manifest", lambda: made)
-    return made
+def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials are made in this process; their times are those of which the smallest size is best."""
+
+    def time(queue: cl.CommandQueue, launch: Callable[[int], cl.Event], size: int, _: int) -> float:
+        launch(size)
+        queue.finish()
+        return float(size)
+
+    class Here(tune._Worker):
+        worker = _warm_worker._Worker()
+
+        def ask(self, message: dict[str, Any] | None) -> Any:
+            if message is None or "tune" not in message:
+                return super().ask(message)
+            return json.loads(json.dumps(self.worker.answer(json.loads(json.dumps(message)))))
+
+    monkeypatch.setattr(tune, "_Worker", Here)
+    monkeypatch.setattr(local_sizes, "_TRIED", (32, 64, 128))
+    monkeypatch.setattr(_trials, "_time", time)
 
 
-def test_the_best_sizes_are_kept_with_their_code(
-    manifest: Manifest, context: cl.Context, cache_directory: Path, tmp_path: Path
+def sizes_of_a_relu(cache: ProgramCache, queue: cl.CommandQueue, *shape: int) -> list[int]:
+    """Run an operator on features, and give the local sizes that are launched."""
+    sizes: list[int] = []
+    enqueue = cl.enqueue_nd_range_kernel
+
+    def record(queue: Any, kernel: Any, size: tuple[int], local: tuple[int]) -> cl.Event:
+        sizes.append(local[0])
+        return enqueue(queue, kernel, size, local)
+
+    runtime = Runtime(queue, cache)
+    with patch.object(cl, "enqueue_nd_range_kernel", record):
+        operators.activate(runtime, runtime.to_device(np.ones(shape)), "relu")
+    queue.finish()
+    return sizes
+
+
+@pytest.mark.usefixtures("tried_here")
+@pytest.mark.parametrize("is_cpu", [True, False], ids=["as on CPUs", "as on GPUs"])
+def test_operators_use_what_the_command_has_found(
+    queue: cl.CommandQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    cache_directory: Path,
+    is_cpu: bool,
 ) -> None:
-    """The size that is best by far is found and kept; the binary has its code, and no trial's."""
+    """On tensors of the same shape, however the device is given its work; on others they don't.
+
+    The stored binary has the code of the sizes that are kept, and of no others that were tried.
+    """
+    monkeypatch.setattr(copying, "on_cpu", lambda _runtime: is_cpu)
+    choose(monkeypatch, "elementwise")
     ran = run("tune", "--json")
-    assert ran.errors == ""
-    assert ran.code == 0
-    (found,) = ran.json["results"]
-    assert (found["kernel"], found["shape"], found["local_size"]) == ("pick", "1024", 32)
-    assert found["seconds"] < found["before"]
-    (program,) = manifest.programs
-    options = ["-DA", "-I", str(tmp_path)]
-    with ProgramCache() as cache:
-        built = cache.build(context, program.read_source(), options)
-        assert cache.explain(built).tier
-        assert cache.tuned_sizes(built) == {("pick", "1024"): 32}
+    assert (ran.code, ran.errors) == (0, "")
+    assert {found["local_size"] for found in ran.json["results"]} == {32}
     (stored,) = [one for one in map(read_entry, entries(cache_directory)) if not one.tuned]
     binary = bytes(stored.binary)
-    assert b"/pick/32-1-1" in binary
-    assert b"/pick/64-1-1" in binary
-    assert b"/pick/128-1-1" not in binary
+    sizes = [size for size in (32, 64, 128) if f"/add_activate/{size}-1-1".encode() in binary]
+    assert sizes == [32, 64]
+    with ProgramCache() as cache:
+        assert sizes_of_a_relu(cache, queue, 1, 56, 56, 64) == [32]
+        assert sizes_of_a_relu(cache, queue, 1, 9, 56, 64) == [64]
 
 
-def test_a_process_that_dies_is_reported(
-    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+def test_trials_in_a_process_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, context: cl.Context
 ) -> None:
+    """What they find is kept and reported."""
+    choose(monkeypatch, "image")
+    ran = run("tune", "--json")
+    assert (ran.code, ran.errors) == (0, "")
+    (found,) = ran.json["results"]
+    assert found["kernel"] == "resize_normalise"
+    assert 0 < found["seconds"] <= found["before"]
+    (program,) = [one for one in load_manifest().programs if one.name == "image"]
+    options = build_options(program, program.variant("float"))
+    with ProgramCache() as cache:
+        sizes = cache.tuned_sizes(cache.build(context, program.read_source(), options))
+    assert sizes == {(found["kernel"], found["shape"]): found["local_size"]}
+
+
+@pytest.mark.usefixtures("tried_here")
+def test_a_place_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, cache_directory: Path
+) -> None:
+    """What was found isn't kept: it says so, and the command fails."""
+    choose(monkeypatch, "image")
+    cache_directory.write_text("no directory")
+    ran = run("tune", "--quiet")
+    assert ran.code == 1
+    assert "image [float] on pocl" in ran.errors
+    assert f"could not be kept in {cache_directory}" in ran.errors
+
+
+def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its program; the command fails."""
+    choose(monkeypatch, "image")
 
     class Dying(tune._Worker):
         def ask(self, message: dict[str, Any] | None) -> Any:
@@ -88,15 +141,14 @@ def test_a_process_that_dies_is_reported(
 
     monkeypatch.setattr(tune, "_Worker", Dying)
     report = tune_library(progress=False)
-    assert report.notes == ["?: no version", "tuned [plain] on pocl-x: it died"]
+    assert report.notes == ["?: no version", "image [float] on pocl-x: it died"]
     assert report.exit_code == 1
-    assert manifest.programs
 
 
-@pytest.mark.usefixtures("manifest")
 def test_where_nothing_can_be_tuned(monkeypatch: pytest.MonkeyPatch, cache_directory: Path) -> None:
     """It says why, and writes nothing."""
-    assert "expected one of tuned" in one_line(run("tune", "--program", "other"), code=2)
+    choose(monkeypatch, "image")
+    assert "expected one of image" in one_line(run("tune", "--program", "other"), code=2)
     assert "there is no OpenCL device" in run("tune", "--device", "nowhere").errors
     for variable, why in (
         ("MACE_CACHE_READ_ONLY", "the cache is read-only"),

@@ -179,6 +179,6 @@ def test_what_unmodified_programs_do(name: str, run: Run, tmp_path: Path) -> Non
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
         seen.append(json.loads(done.stdout.splitlines()[-1]))
     assert [one["origin"] for one in seen] == ["source", "storage"]
-    assert seen[0]["options"] == seen[1]["options"]
+    assert seen[0]["told"] == seen[1]["told"]
     assert seen[0]["filled"] == [4, 4, 6]  # as without the cache: there is only one program
     assert seen[1]["filled"] == [4, 3, 6]

@@ -15,19 +15,16 @@ import pytest
 from tests.drivers.matrix import DRIVERS
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_HALF = ("oclgrind",)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [name for name in DRIVERS if name != "pocl-3.0"])
 def test_the_sample_gives_the_same_on_every_driver(name: str, tmp_path: Path) -> None:
-    """Each operator module's sample passes, as float32 and, where the driver has it, as float16."""
+    """Each operator module's sample passes, as float32 and as float16, and compiles silently."""
     driver = DRIVERS[name]
     (tmp_path / "driver.icd").write_text(driver.library + "\n")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/operators", "-m", "sample"]
-        + ["-W", "ignore:Non-empty compiler output"]  # Oclgrind has no #pragma unroll
-        + (["-k", "not float16"] if name in WITHOUT_HALF else []),
+        [sys.executable, "-m", "pytest", "-q", "tests/operators", "-m", "sample"],
         cwd=ROOT,
         env={
             **os.environ,

@@ -403,6 +403,8 @@ def test_answers_stay(context: cl.Context, device: cl.Device, stored: Path) -> N
             again = cl.Program.from_int_ptr(program.int_ptr)
             assert again == program
             assert hash(again) == hash(program)
+            for wrapper in (again, cl.Kernel(program, "scale").program):
+                assert facts(wrapper, device) == facts(plain, device)
 
 
 def test_options_that_a_driver_forgets(
@@ -415,10 +417,12 @@ def test_options_that_a_driver_forgets(
     plain = untyped.get_build_info(*asked)
     with mace_cache.installed():
         program: Any = build(context, "-DFACTOR=3")
-    assert program.get_build_info(*asked) == plain
-    forgetful = SimpleNamespace(get_build_info=lambda *_asked: "")
-    monkeypatch.setitem(vars(program), "_prg", forgetful)
-    assert program.get_build_info(*asked) == plain
+    wrapper: Any = cl.Program.from_int_ptr(program.int_ptr)
+    forgetful = SimpleNamespace(get_build_info=lambda *_asked: "", int_ptr=program.int_ptr)
+    for one in (program, wrapper):
+        assert one.get_build_info(*asked) == plain
+        monkeypatch.setitem(vars(one), "_prg", forgetful)
+        assert one.get_build_info(*asked) == plain
 
 
 # In processes of their own: PoCL 3.0 goes on to hand out what it once warned of.
@@ -696,6 +700,33 @@ with mace_cache.installed():
     assert not cache_directory.exists()
 
 
+def test_built_programs_as_headers(cache_directory: Path) -> None:
+    """Loaded or not, they are read as of their sources, and go on as they were.
+
+    In a process of its own: PoCL dies of a header that has no source.
+    """
+    code = """
+import warnings, mace_cache, tests.helpers as h, pyopencl as cl
+warnings.simplefilter("ignore", UserWarning)  # pyopencl's own: uncached
+context = h.open_context()
+header = "#define VALUE 5\\nkernel void header(global int *x) {}"
+including = '#include "h.h"\\n#if VALUE != 5\\n#error\\n#endif\\nkernel void f(global int *x) {}'
+for start in ("cold", "warm"):
+    with mace_cache.installed(mace_cache.ProgramCache(harvest="deferred")):
+        for source in (header, header.encode()):
+            built = cl.Program(context, source).build()
+            for one in (built, cl.Program.from_int_ptr(built.int_ptr), built.header.program):
+                cl.Program(context, including).compile(headers=[("h.h", one)])
+            print(start, mace_cache.explain(built).origin.value == "storage", built.kernel_names)
+            try:
+                cl.Program(context, including).compile(headers=[("h.h", built, built)])
+            except ValueError:
+                built.compile(headers=iter([("own.h", built)]))
+"""
+    assert run_child(code) == "cold False header\n" * 2 + "warm True header\n" * 2
+    assert entries(cache_directory)
+
+
 def test_built_in_kernels_pass_through(context: cl.Context, device: cl.Device) -> None:
     """PoCL has none, and the error is the driver's own."""
     create: Any = cl.create_program_with_built_in_kernels
@@ -791,7 +822,7 @@ for name in ("cold", "warm"):
         one = cl.Program(context, h.make_source("d")).build(devices=[second])
         both = cl.Program(context, h.make_source("d")).build()
         turned = cl.Program(context, h.make_source("d")).build(devices=[second, first])
-        for program in (one, turned):
+        for program in (one, turned, cl.Program.from_int_ptr(one.int_ptr)):
             assert program.devices == program.get_info(cl.program_info.DEVICES) == [first, second]
             assert program.num_devices == program.get_info(cl.program_info.NUM_DEVICES) == 2
             for device in context.devices:

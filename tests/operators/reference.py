@@ -54,6 +54,17 @@ def convolution(x: Array, weights: Array, stride: int) -> Array:
     return np.asarray(np.einsum("nyxchw,ohwc->nyxo", seen, weights))
 
 
+def convolution_inside(x: Array, weights: Array, options: dict[str, Any], groups: int = 1) -> Array:
+    """Convolve as the definition says it: windows see nothing outside, not even zeros."""
+    parts = []
+    for part, filters in zip(np.split(x, groups, axis=3), np.split(weights, groups), strict=True):
+        seen = placed_windows(part, weights.shape[1:3], options, 1.0)[:, :, :, None]
+        inside = placed_windows(np.ones_like(part), weights.shape[1:3], options)[:, :, :, None] > 0
+        products = seen * filters.transpose(0, 3, 1, 2)
+        parts.append(np.where(inside, products, 0).sum(axis=(-1, -2, -3)))
+    return np.concatenate(parts, axis=3)
+
+
 def depthwise_convolution(x: Array, weights: Array, stride: int) -> Array:
     """DEPTHWISE_CONV_2D with weights (1, height, width, channels * multiplier)."""
     height, width = weights.shape[1:3]

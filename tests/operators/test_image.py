@@ -90,6 +90,6 @@ def test_empty_sizes_are_named(
 ) -> None:
     """Neither the result nor the rectangle may be empty."""
     image = runtime.to_device(_image(5, 5))
-    with pytest.raises(ShapeError, match="that aren't empty") as raised:
+    with pytest.raises(ShapeError, match="that isn't empty") as raised:
         resize_normalise(runtime, image, size, scale=1.0, offset=0.0, rectangle=rectangle)
-    assert raised.value.given == (size, rectangle)
+    assert raised.value.given in (size, rectangle)

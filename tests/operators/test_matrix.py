@@ -245,6 +245,57 @@ def test_groups_convolve_together(
     np.testing.assert_allclose(groups_runtime.to_host(result), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample
+@pytest.mark.usefixtures("as_products")
+@pytest.mark.parametrize("special", [np.inf, np.nan])
+@pytest.mark.parametrize("place", [(1, 0, 0, 2), (3, 2, 1, 4)])
+def test_windows_of_products_see_nothing_outside(
+    bench: Bench, place: tuple[int, ...], special: float
+) -> None:
+    """Where a special weight lies outside the image, it has no part in the sum."""
+    x, weights = noise(0, 2, 5, 4, 5), noise(1, 6, 3, 3, 5)
+    weights[place] = special
+    put = bench.runtime.to_device
+    made = convolution(bench.runtime, put(x), put(weights))
+    expected = reference.convolution_inside(bench.rounded(x), bench.rounded(weights), _ONCE)
+    assert np.isfinite(expected[..., place[0]]).any()
+    bench.assert_close(bench.runtime.to_host(made), expected)
+
+
+@pytest.mark.usefixtures("as_products")
+@pytest.mark.parametrize(("activation", "edge"), [("none", 3), ("relu", 3), ("none", 1)])
+def test_windows_of_groups_see_nothing_outside(
+    groups_runtime: Runtime, activation: str, edge: int
+) -> None:
+    """The same on a GPU, with a bias, an activation, and padding around single pixels."""
+    x, weights, bias = noise(0, 2, 5, 4, 5), noise(1, 35, edge, edge, 5), noise(2, 35)
+    weights[1, 0, 0, 2], weights[34, edge - 1, 0, 4] = np.inf, -np.inf
+    options: dict[str, Any] = {**_ONCE, "padding": ((1, 1), (1, 2))}
+    put = groups_runtime.to_device
+    made = convolution(
+        groups_runtime, put(x), put(weights), put(bias), activation=activation, **options
+    )
+    expected = reference.convolution_inside(x, weights, options) + bias
+    assert np.isinf(expected).any()
+    expected = reference.activate(expected, activation)
+    np.testing.assert_allclose(groups_runtime.to_host(made), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize("depth", [3, 9, 37])
+def test_infinities_stay_where_they_are(bench: Bench, rows: int, depth: int) -> None:
+    """An infinite weight or input makes no other sum infinite, and none that is not a number."""
+    a, b = noise(0, rows, depth), noise(1, depth, 21) / 8
+    a[-1, 1] = b[depth - 1, 20] = b[0, 3] = np.inf
+    a[-1, depth - 1] = a[-1, 0] = 1.0  # what it meets
+    b[1] = np.abs(b[1]) + 0.1
+    put, get = bench.runtime.to_device, bench.runtime.to_host
+    expected = (bench.rounded(a)[:, :, None] * bench.rounded(b)).sum(axis=1)
+    bench.assert_close(get(matrix_product(bench.runtime, put(a), put(b))), expected)
+    bench.assert_close(get(fully_connected(bench.runtime, put(a), put(b.T))), expected)
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [

@@ -73,6 +73,22 @@ def test_global_pools_are_numpys(bench: Bench, shape: tuple[int, ...]) -> None:
     bench.assert_close(get(global_max_pool(bench.runtime, tensor)), largest)
 
 
+@pytest.mark.sample
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 1), (2, 2), (0, 2)])
+@pytest.mark.parametrize("channel", [0, 8])
+def test_what_is_not_a_number_stays_so(bench: Bench, row: int, column: int, channel: int) -> None:
+    """A maximum is not a number wherever in the window that stands, as numpy's isn't."""
+    x = noise(0, 1, 3, 3, 9)
+    x[0, row, column, channel] = np.nan
+    wide = np.pad(x, [(0, 0), (0, 7), (3, 4), (0, 0)])  # of more pixels than are pooled as a window
+    runtime, put, get = bench.runtime, bench.runtime.to_device, bench.runtime.to_host
+    expected = bench.rounded(x).max(axis=(1, 2), keepdims=True)
+    bench.assert_close(get(max_pool(runtime, put(x), size=3, padding="VALID")), expected)
+    bench.assert_close(get(global_max_pool(runtime, put(x))), expected)
+    expected = bench.rounded(wide).max(axis=(1, 2), keepdims=True)
+    bench.assert_close(get(global_max_pool(runtime, put(wide))), expected)
+
+
 def test_windows_that_see_nothing_have_a_value(runtime: Runtime) -> None:
     """Where all of a window is padding, a maximum is minus infinity and a mean is 0."""
     x = runtime.to_device(np.ones((1, 1, 1, 1)))

@@ -108,7 +108,7 @@ def test_rows_longer_than_a_work_items_share(bench: Bench, method: str) -> None:
     ("shape", "size", "options", "named"),
     [
         ((5, 7, 3), (4, 4), {}, "(batch, height, width, channels), given float32 (5, 7, 3)"),
-        ((1, 5, 7, 3), (0, 4), {}, "a size that isn't empty, given (0, 4)"),
+        ((1, 5, 7, 3), (0, 4), {}, "a size (height, width) that isn't empty, given (0, 4)"),
         ((1, 5, 7, 3), (4, 4), {"method": "area"}, "nearest, bilinear, bicubic, given 'area'"),
         (
             (1, 5, 7, 3),

@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_named(runtime: Runtime) -> None:
     x = empty((1, 2, 5, 2))
     with pytest.raises(ShapeError, match="winograd_convolution: expected a tensor of 2 channels"):
         winograd_convolution(runtime, empty((1, 5, 5, 3)), prepared)
-    with pytest.raises(ShapeError, match="padding SAME or VALID, given 'FULL'"):
+    with pytest.raises(ShapeError, match="padding of SAME, VALID, given 'FULL'"):
         winograd_convolution(runtime, x, prepared, padding="FULL")
     with pytest.raises(ShapeError, match="3x3 or more for VALID"):
         winograd_convolution(runtime, x, prepared, padding="VALID")

@@ -112,7 +112,7 @@ class Behind(MemoryStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.released: list[str] = []
+        self.released: list[tuple[str, bool]] = []
 
     def fetch(self, key: str) -> CompiledProgram | None:
         """Have what a test uses."""
@@ -125,9 +125,9 @@ class Behind(MemoryStorage):
         when_awaited()
         return key == make_key() and patience > 1
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, *, fails: bool = False) -> None:
         """Note it."""
-        self.released.append(key)
+        self.released.append((key, fails))
 
 
 def test_a_remote_behind_it_is_asked_and_waited_for(record: Path) -> None:
@@ -141,7 +141,8 @@ def test_a_remote_behind_it_is_asked_and_waited_for(record: Path) -> None:
     assert storage.claim(make_key(), 2, lambda: awaited.append(1))
     assert awaited == [1]
     storage.release(make_key())
-    assert behind.released == [make_key()]
+    storage.release(make_key(), fails=True)
+    assert behind.released == [(make_key(), False), (make_key(), True)]
     remote = Slow()
     settings = RemoteSettings(allow_unsigned=True, timeout=30)
     tiered = TieredStorageFactory(FakeFactory(), FakeFactory(remote), settings)

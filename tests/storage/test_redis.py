@@ -278,6 +278,22 @@ def test_a_machine_that_gives_up_lets_others_build(valkey: Valkey, tmp_path: Pat
         time.sleep(0.02)
 
 
+def test_of_what_does_not_build_all_have_their_turn(valkey: Valkey, tmp_path: Path) -> None:
+    """One after the other they would wait for nothing; who did build it may write it."""
+    builder, *others = (make_storage(valkey, tmp_path) for _ in range(4))
+    assert builder.turn(make_key()) is Turn.BUILD
+    assert {other.turn(make_key()) for other in others} == {Turn.WAIT}
+    builder.release(make_key(), fails=True)
+    assert {other.turn(make_key()) for other in others} == {Turn.BUILD}
+    assert others[0].renew([make_key()]) == {}
+    others[0].release(make_key())
+    assert others[1].turn(make_key()) is Turn.BUILD
+    others[1].insert_built(make_key(), make_program())
+    assert builder.turn(make_key()) is Turn.FETCH
+    lease = f"{builder._entry(make_key())}:lease"
+    assert 0 < valkey.client().pttl(lease) <= 3000  # so the next ones ask whether it builds now
+
+
 def test_who_slept_too_long_writes_nothing(valkey: Valkey, tmp_path: Path) -> None:
     """The fence: another machine builds by now, and its lease and program stay."""
     sleeper, other = (make_storage(valkey, tmp_path) for _ in range(2))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mace_cache._report import forget_reported
+from mace_cache._signing_keys import SHARED
+from mace_cache._signing_keys import make_key as make_signing_key
 from mace_cache.storage import _failing_open
 from mace_cache.storage._renewal import Claim, Renewal
 from mace_cache.storage.directory import DirectoryStorageFactory
@@ -123,6 +125,16 @@ def test_what_came_from_there_does_not_go_back() -> None:
     scene.storage.insert(make_key(), make_program(binary=b"built here"))
     scene.settle()
     assert remote.find(make_key()) == make_program(binary=b"built here")
+
+
+def test_what_was_made_of_it_goes_up_under_no_other_key() -> None:
+    """What another key has signed stays as it is there; what one's own has signed gets better."""
+    own, other = make_signing_key(SHARED), make_signing_key(SHARED)
+    scene = Scene(MemoryStorage(), UNSIGNED._replace(signing_key=own))
+    for number, signer in enumerate([other.identifier.hex(), own.identifier.hex(), ""]):
+        scene.storage.insert(make_key(number), replace(make_program(number), signer=signer))
+    assert sorted(scene.settle()) == sorted([make_key(1), make_key(2)])
+    assert len(list(scene.local.keys())) == 3
 
 
 def test_a_local_fault_keeps_nothing_from_the_fleet() -> None:
