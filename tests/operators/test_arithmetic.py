@@ -154,11 +154,10 @@ def test_powers_are_nearly_rounded(runtime: Runtime) -> None:
     put, take = runtime.to_device, runtime.to_host
     made = take(operators.power(runtime, put(a), put(b)))
     np.testing.assert_allclose(made, a.astype(np.float64) ** b, rtol=2e-7)
-    bases, exponents = (x.ravel() for x in np.meshgrid(np.arange(2, 260), np.arange(1, 24)))
-    exact = bases.astype(np.float64) ** exponents
-    bases, exponents, exact = (x[exact < 2**24] for x in (-bases, exponents, exact))
-    made = take(operators.power(runtime, put(bases * 1.0), put(exponents * 1.0)))
-    np.testing.assert_array_equal(made, np.where(exponents % 2, -exact, exact))
+    pairs = [(a, b) for a in range(2, 260) for b in range(1, 24) if a**b < 2**24]
+    bases, exponents = np.array(pairs, np.float32).T
+    made = take(operators.power(runtime, put(-bases), put(exponents)))
+    np.testing.assert_array_equal(made, [(-a) ** b for a, b in pairs])
 
 
 @pytest.mark.sample
@@ -246,6 +245,21 @@ def test_clip_is_numpys(bench: Bench) -> None:
         np.testing.assert_array_equal(made, expected)
     made = take(operators.clip(bench.runtime, put(np.array([0.0])), low=2.0, high=1.0))
     assert made == [1.0]
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+def test_sums_of_several_are_rounded_once(bench: Bench, count: int) -> None:
+    """What lies between is more than a half holds, in runs that are full, and short."""
+    large = np.full((3, 7), 6e4)
+    tail = [noise(seed, 3, 7) for seed in range(count - 3)]
+    arrays = [bench.rounded(array) for array in (large, large, -1.05 * large, *tail)]
+    expected = arrays[0].astype(np.float32)
+    for array in arrays[1:]:
+        expected += array.astype(np.float32)
+    made = bench.runtime.to_host(add_n(bench.runtime, [*map(bench.runtime.to_device, arrays)]))
+    rounded = expected.astype(bench.runtime.data_type).astype(np.float32)
+    np.testing.assert_array_equal(made, rounded)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
