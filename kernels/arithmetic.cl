@@ -3,6 +3,7 @@
 #include "common.h"
 #include "wide.h"
 #include "functions.h"
+#include "power.h"
 
 enum operation {
     ADD,
@@ -17,35 +18,17 @@ enum operation {
     FLOOR_DIVIDE
 };
 
-/* Rounding of the quotient may reach the next whole number: the remainder, which is exact, tells. */
+/* As numpy has it. The whole part of a rounded quotient may be off by one either way, which the
+   remainder tells: it is exact, as the whole part is rounded towards 0. Quotients from 2^24 on are whole. */
 static float8 floor_divide(float8 a, float8 b) {
-    const float8 quotient = floor(a / b);
-    const float8 rest = fma(-quotient, b, a);
-    const float8 raised = fabs(rest) >= fabs(b) ? quotient + 1.0f : quotient;
-    return (((rest < 0.0f) == (b < 0.0f)) | (rest == 0.0f)) ? raised : quotient - 1.0f;
-}
-
-static int8 is_whole(float8 x) {
-    const float8 large = 8388608.0f, size = absolute(x);
-    return (size >= large) | (size + large - large == size);
-}
-
-static int any_has_sign(float8 x) {
-    const int8 bits = as_int8(x);
-    const int4 four = bits.lo | bits.hi;
-    const int2 two = four.lo | four.hi;
-    return (two.x | two.y) < 0;
-}
-
-/* The error is about that of a product, |b * log(a)| times. */
-static float8 raise(float8 a, float8 b) {
-    const float8 zero = 0.0f, one = 1.0f, none = NAN;
-    float8 value = exponential(b * logarithm(absolute(a)));
-    if (any_has_sign(a)) {
-        const float8 half_b = b * 0.5f, odd = is_whole(half_b) ? value : -value;
-        value = a < zero ? (is_whole(b) ? odd : none) : value;
-    }
-    return b == zero ? one : value;
+    const float8 zero = 0.0f, one = 1.0f, most = INFINITY, none = NAN, whole_from = 16777216.0f;
+    const float8 quotient = a / b, whole = trunc(quotient), size = absolute(b);
+    const float8 rest = whole == zero ? a : fma(-whole, b, a), rest_size = absolute(rest);
+    const int8 differs = ((rest < zero) != (b < zero)) & (rest != zero);
+    const float8 lower = rest_size > size ? whole - 2.0f : whole - one;
+    const float8 other = rest_size >= size ? whole + one : whole;
+    const float8 value = absolute(quotient) <= whole_from ? (differs ? lower : other) : quotient;
+    return ((absolute(a) == most) & (b != zero)) ? none : value;
 }
 
 /* A loop for each operation: a choice in a loop takes longer than an addition. */

@@ -1,4 +1,4 @@
-/* Element-wise addition and activations. */
+/* Element-wise addition, of two tensors with an activation or of several, and activations alone. */
 
 #include "common.h"
 #include "wide.h"
@@ -37,6 +37,29 @@ kernel void add_activate(global const DATA_TYPE *left, global const DATA_TYPE *r
                 store_some(x, output, i, wide);
                 i += wide ? WIDE : 1;
             }
+        }
+    }
+}
+
+/* Adds up to four tensors, of which the later ones may be null, one after the other to what was summed
+   up before in float, if there is any. The sum goes to `sums`, which is float, or else to the output. */
+kernel void add_several(global const DATA_TYPE *first, global const DATA_TYPE *second,
+                        global const DATA_TYPE *third, global const DATA_TYPE *fourth,
+                        global const float *before, global DATA_TYPE *output, global float *sums,
+                        int work_items, int run, int size) {
+    for (int item = get_global_id(0); item < work_items; item += get_global_size(0)) {
+        const int start = item * run, count = start + run < size ? run : size - start;
+        const int steps = STEPS(count);
+        for (int step = 0; step < steps; step++) {
+            const int i = start + PLACE(step, count), wide = IS_WIDE(step, count);
+            float8 total = load_some(first, i, wide);
+            if (before) total += wide ? LOAD8_float(before, i) : before[i];
+            if (second) total += load_some(second, i, wide);
+            if (third) total += load_some(third, i, wide);
+            if (fourth) total += load_some(fourth, i, wide);
+            if (!sums) store_some(total, output, i, wide);
+            else if (wide) STORE8_float(total, sums, i);
+            else sums[i] = total.s0;
         }
     }
 }

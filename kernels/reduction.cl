@@ -89,6 +89,11 @@ static float8 largest(float8 total, float8 a, float8 b, float8 c, float8 d) {
     return none ? NAN : total;
 }
 
+/* Where the first of a result's rows is among given ones, `side` of which lie abreast. */
+static int first_given(int result, int all_rows, int side) {
+    return (result / side * all_rows * side + result % side) * WIDE;
+}
+
 #if PROCESSOR
 #include "reduction_processor.h"
 #else

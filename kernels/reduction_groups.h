@@ -45,13 +45,13 @@ static float8 reduce_short(global const DATA_TYPE *input, int index, int count, 
 /* A work-group reduces `rows` of the length, of which there are `all_rows` (runs of 8 if flat), for
    LANES / across results; as many work-items as `across` share the rows of each. Then one of them puts
    their totals together. If there is more than one section of rows for a result, its totals go to
-   `parts`, and are reduced by another launch with those as `given` and no input. Results go to the
-   output, or as they are, in whole runs of float, to `statistics`, as `centre` has them too. */
+   `parts`, and are reduced by another launch with those as `given` and no input: there a result's runs
+   are `side` apart. Results go to the output, or as they are, in whole runs of float, to `statistics`, as `centre` has them too. */
 kernel __attribute__((reqd_work_group_size(LANES, 1, 1))) void reduce(
     global const DATA_TYPE *input, global const float *given, global const float *centre,
     global DATA_TYPE *output, global float *statistics, global float *parts, int units, int results,
     int runs, int length, int inner, int all_rows, int rows, int sections, int across,
-    int reduction, int finish, float divisor, float epsilon) {
+    int side, int reduction, int finish, float divisor, float epsilon) {
     local float8 totals[LANES];
     const int flat = inner == 1, abreast = LANES / across, lane = get_local_id(0);
     for (int unit = get_group_id(0); unit < units; unit += get_num_groups(0)) {
@@ -65,8 +65,9 @@ kernel __attribute__((reqd_work_group_size(LANES, 1, 1))) void reduce(
             const int row = section * rows + part, whole = flat && !given ? length / WIDE : all_rows;
             const int end = section * rows + rows < whole ? section * rows + rows : whole;
             const int start = outer * length * inner + first;
-            const int base = given ? result * all_rows * WIDE : start;
-            const int step = given || flat ? WIDE : inner, count = flat ? WIDE : inner - first;
+            const int base = given ? first_given(result, all_rows, side) : start;
+            const int step = given ? side * WIDE : (flat ? WIDE : inner);
+            const int count = flat ? WIDE : inner - first;
             const float8 middle = centre ? LOAD8_float(centre, result * WIDE) : 0.0f;
             total = reduce_rows(input, given, base, step, count, row, end, across, middle, reduction);
             if (whole < all_rows && section == sections - 1 && part == whole % across) {

@@ -76,13 +76,14 @@ static void reduce_rows(global const DATA_TYPE *first, int step, int runs, int r
 static void reduce_section(global const DATA_TYPE *input, global const float *given,
                            global const float *centre, local float8 *totals, int from, int end,
                            int runs, int length, int inner, int all_rows, int first_row,
-                           int last_row, int reduction) {
+                           int last_row, int side, int reduction) {
     for (int result = from; result < end;) {
         if (given) {
             float8 total = neutral(reduction);
+            const int base = first_given(result, all_rows, side);
             for (int row = first_row; row < last_row; row++)
-                total = reduce_two(
-                    total, LOAD8_float(given, (result * all_rows + row) * WIDE), reduction);
+                total =
+                    reduce_two(total, LOAD8_float(given, base + row * side * WIDE), reduction);
             totals[result++ - from] = total;
         } else if (inner == 1) {
             const float8 middle = centre ? LOAD8_float(centre, result * WIDE) : 0.0f;
@@ -111,13 +112,13 @@ static void reduce_section(global const DATA_TYPE *input, global const float *gi
 /* A work-group reduces `rows` of the length, of which there are `all_rows` (runs of 8 if flat), for
    LANES / across results; as many work-items as `across` share the rows of each. Then one of them puts
    their totals together. If there is more than one section of rows for a result, its totals go to
-   `parts`, and are reduced by another launch with those as `given` and no input. Results go to the
-   output, or as they are, in whole runs of float, to `statistics`, as `centre` has them too. */
+   `parts`, and are reduced by another launch with those as `given` and no input: there a result's runs
+   are `side` apart. Results go to the output, or as they are, in whole runs of float, to `statistics`, as `centre` has them too. */
 kernel __attribute__((reqd_work_group_size(LANES, 1, 1))) void reduce(
     global const DATA_TYPE *input, global const float *given, global const float *centre,
     global DATA_TYPE *output, global float *statistics, global float *parts, int units, int results,
     int runs, int length, int inner, int all_rows, int rows, int sections, int across,
-    int reduction, int finish, float divisor, float epsilon) {
+    int side, int reduction, int finish, float divisor, float epsilon) {
     local float8 totals[LANES];
     if (get_local_id(0)) return;
     const int abreast = LANES / across, groups = get_num_groups(0);
@@ -129,7 +130,7 @@ kernel __attribute__((reqd_work_group_size(LANES, 1, 1))) void reduce(
         const int first_row = section * rows;
         const int last_row = first_row + rows < all_rows ? first_row + rows : all_rows;
         reduce_section(input, given, centre, totals, from, end, runs, length, inner, all_rows,
-                       first_row, last_row, reduction);
+                       first_row, last_row, side, reduction);
         for (int made = from; made < end; made++) {
             float8 total = totals[made - from];
             if (parts) {

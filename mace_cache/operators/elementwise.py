@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mace_cache.errors import ShapeError
 from mace_cache.operators.arguments import items
 from mace_cache.operators.arithmetic import WIDE, combine
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from mace_cache.operators.tensor import Runtime
 
 __all__ = ["activate", "add", "add_n"]
+
+_TOGETHER = 4  # tensors that one launch adds, as in elementwise.cl
 
 
 def add(runtime: Runtime, a: Operand, b: Operand, *, activation: str = "none") -> Tensor:
@@ -50,7 +54,7 @@ def add_n(runtime: Runtime, tensors: Sequence[Tensor]) -> Tensor:
         tensors: one or more, of one shape.
 
     Returns:
-        A tensor of that shape, a new one. Every sum on the way is rounded to the data type.
+        A tensor of that shape, a new one. Sums on the way are float32.
 
     Raises:
         ShapeError: no tensors, or shapes or types that differ.
@@ -60,11 +64,22 @@ def add_n(runtime: Runtime, tensors: Sequence[Tensor]) -> Tensor:
     if not tensors or any(tensor.shape != tensors[0].shape for tensor in tensors):
         given = [tensor.shape for tensor in tensors]
         raise ShapeError("add_n", "one or more tensors of one shape", given)
-    first, *others = tensors
-    total = _launch(runtime, (first, others[0] if others else None), "add_n", "none")
-    for other in others[1:]:
-        total = _launch(runtime, (total, other), "add_n", "none")
-    return total
+    shape, size = tensors[0].shape, tensors[0].size
+    run, _, work_items = shares(runtime, 1, size, run=WIDE)
+    output = runtime.empty(shape, operator="add_n")
+    before = None
+    for start in range(0, len(tensors), _TOGETHER):
+        added = [*tensors[start : start + _TOGETHER], *[None] * _TOGETHER][:_TOGETHER]
+        is_last = start + _TOGETHER >= len(tensors)
+        sums = None if is_last else runtime.empty(shape, np.float32)
+        runtime.launch(
+            ("elementwise", "add_several"),
+            work_items,
+            (*added, before, output if is_last else None, sums),
+            (run, size),
+        )
+        before = sums
+    return output
 
 
 def activate(

@@ -86,6 +86,8 @@ def layer_norm(
 ) -> Tensor:
     """Normalise over the last axes: ONNX's LayerNormalization.
 
+    Statistics take 64 bytes for each group that is normalised; there are up to 2**27 of these.
+
     Args:
         runtime: where to compute.
         x: any shape of one axis or more.
@@ -149,6 +151,8 @@ def lp_norm(
 ) -> Tensor:
     """Divide by the norm along an axis: ONNX's LpNormalization, TFLite's L2_NORMALIZATION.
 
+    Norms along the last axis take 32 bytes each; there are up to 2**27 of them.
+
     Args:
         runtime: where to compute.
         x: any shape of one axis or more.
@@ -167,7 +171,9 @@ def lp_norm(
     layout = _one_group(operator, x, [axis])
     norms = {1: ("sum_of_sizes", "inverse"), 2: ("sum_of_squares", "inverse_root")}
     reduction, finish = norms[integer(operator, "p of 1 or 2", p, 1, 2)]
-    factor = reduce_statistics(runtime, x, layout, reduction, finish=finish, epsilon=epsilon)
+    factor = reduce_statistics(
+        runtime, operator, x, layout, reduction, finish=finish, epsilon=epsilon
+    )
     return _apply(runtime, x, layout, (None, factor))
 
 
@@ -190,11 +196,12 @@ def _moments(
     """Give the mean and, to divide by the deviation, the inverse of that."""
     check_type(operator, runtime, x)
     count = float(layout.length)
-    centre = reduce_statistics(runtime, x, layout, "sum", divisor=count)
+    centre = reduce_statistics(runtime, operator, x, layout, "sum", divisor=count)
     if not divide:
         return centre, None
     factor = reduce_statistics(
         runtime,
+        operator,
         x,
         layout,
         "sum_of_squares",

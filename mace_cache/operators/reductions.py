@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mace_cache.operators.arithmetic import SPAN
@@ -35,7 +36,7 @@ def reduce_sum(
         runtime: where to compute.
         x: any shape.
         axes: the axes; negative ones count from the last; all of them if None. Axes that aren't
-            neighbours are reduced in turns, with results in the runtime's data type in between.
+            neighbours are reduced in turns, with float32 in between.
         keep_dims: whether the axes stay, with length 1.
 
     Returns:
@@ -119,10 +120,9 @@ def _reduce(
     check_type(operator, runtime, x)
     known, layouts = group_axes(operator, x, axes)
     kind = "sum" if reduction == "mean" else reduction
-    made = x
-    for layout in layouts or [Layout(1, 1, x.size)]:
-        divisor = layout.length if reduction == "mean" else 1
-        made = reduce_tensor(runtime, made, layout, kind, divisor=divisor)
+    layouts = layouts or [Layout(1, 1, x.size)]
+    divisor = math.prod(layout.length for layout in layouts) if reduction == "mean" else 1
+    made = reduce_tensor(runtime, operator, x, layouts, kind, divisor=divisor)
     kept = [1 if axis in known else length for axis, length in enumerate(x.shape)]
     left = [length for axis, length in enumerate(x.shape) if axis not in known]
     return reshape(made, kept if keep_dims else left)
@@ -139,9 +139,9 @@ def _softmax(runtime: Runtime, operator: str, x: Tensor, axis: int, *, finish: s
         span, work_items = width, -(-rows // chunk)
         maxima = factors = None
     else:
-        maxima = reduce_statistics(runtime, x, layout, "maximum")
+        maxima = reduce_statistics(runtime, operator, x, layout, "maximum")
         factors = reduce_statistics(
-            runtime, x, layout, "sum_of_exponentials", centre=maxima, finish=finish
+            runtime, operator, x, layout, "sum_of_exponentials", centre=maxima, finish=finish
         )
     output = runtime.empty(x.shape, operator=operator)
     runtime.launch(

@@ -33,6 +33,7 @@ _SUMS = 4  # the first ones, whose parts are summed up
 _FINISHES = ("quotient", "inverse_deviation", "inverse_root", "inverse", "logarithm")
 _GROUPS = MOST_WORK_ITEMS // LOCAL_SIZE
 _SHARES = 8  # of the work, which a CPU's threads take one after the other
+_MOST_RUNS = 2**30 // WIDE  # as a tensor has 2**30 elements at most
 _ABREAST = 8  # neighbours in a row that are worth going on to the next row
 _LEAST_RUNS = 1024  # that are worth a share
 _ROWS = 16  # how many a work-item should have at least, if there is enough work for all without
@@ -92,6 +93,7 @@ def group_axes(
 
 def reduce_statistics(
     runtime: Runtime,
+    operator: str,
     x: Tensor,
     layout: Layout,
     reduction: str,
@@ -105,6 +107,7 @@ def reduce_statistics(
 
     Args:
         runtime: where to compute.
+        operator: what errors name.
         x: as many elements as the layout has.
         layout: how to see it.
         reduction: ``sum``, ``sum_of_sizes``, ``sum_of_squares``, ``sum_of_exponentials``,
@@ -118,40 +121,67 @@ def reduce_statistics(
 
     Returns:
         A float32 tensor of 8 numbers a run, all the same if the layout's inner is 1.
+
+    Raises:
+        ShapeError: there are more than 2**27 runs.
     """
-    made = runtime.empty((layout.outer * layout.runs * WIDE,), np.float32)
-    numbers = _REDUCTIONS.index(reduction), _FINISHES.index(finish)
-    sources = x, None, centre
-    _launch(runtime, layout, (*sources, None, made), numbers, (divisor, epsilon))
+    runs = layout.outer * layout.runs
+    if runs > _MOST_RUNS:
+        raise ShapeError(operator, f"at most {_MOST_RUNS} runs of {WIDE} statistics", x)
+    made = runtime.empty((runs * WIDE,), np.float32)
+    numbers = 1, _REDUCTIONS.index(reduction), _FINISHES.index(finish)
+    _launch(runtime, layout, (x, None, centre, None, made, None), numbers, (divisor, epsilon))
     return made
 
 
 def reduce_tensor(
-    runtime: Runtime, x: Tensor, layout: Layout, reduction: str, *, divisor: float = 1.0
+    runtime: Runtime,
+    operator: str,
+    x: Tensor,
+    layouts: Sequence[Layout],
+    reduction: str,
+    *,
+    divisor: float = 1.0,
 ) -> Tensor:
-    """Reduce to a tensor of the runtime's data type.
+    """Reduce to a tensor of the runtime's data type, with float32 up to the result.
 
     Args:
         runtime: where to compute.
-        x: as many elements as the layout has.
-        layout: how to see it.
+        operator: what errors name.
+        x: as many elements as the first layout has.
+        layouts: how to see it, and what is left of it then, one for each reduction.
         reduction: as `reduce_statistics` takes it.
         divisor: what the result is divided by.
 
     Returns:
-        A tensor (outer * inner,).
+        A tensor (outer * inner,) of the last layout.
+
+    Raises:
+        ShapeError: there is more than one layout, and more than 2**27 runs of 8 results in between.
     """
-    made = runtime.empty((layout.outer * layout.inner,))
+    final = layouts[-1]
+    output = runtime.empty((final.outer * final.inner,), operator=operator)
     numbers = _REDUCTIONS.index(reduction), _FINISHES.index("quotient")
-    _launch(runtime, layout, (x, None, None, made, None), numbers, (divisor, 0.0))
-    return made
+    inner = layouts[0].inner  # whose runs stay as they are until the end
+    source: tuple[Tensor | None, ...] = x, None, None
+    for layout in layouts:
+        seen = Layout(layout.outer * layout.inner // inner, layout.length, inner)
+        side = layout.inner // inner * seen.runs
+        if layout is final:
+            results: tuple[Tensor | None, ...] = output, None, None
+        else:
+            totals = runtime.empty((seen.outer * seen.runs * WIDE,), np.float32, operator=operator)
+            results = None, None, totals
+        _launch(runtime, seen, (*source, *results), (side, *numbers), (divisor, 0.0))
+        source = None, results[-1], None
+    return output
 
 
 def _launch(
     runtime: Runtime,
     layout: Layout,
     tensors: tuple[Tensor | None, ...],
-    numbers: tuple[int, int],
+    numbers: tuple[int, int, int],
     values: tuple[float, float],
 ) -> None:
     """Reduce, many rows in sections first, whose results are reduced as parts then.
@@ -159,11 +189,13 @@ def _launch(
     Args:
         runtime: where to compute.
         layout: how to see the tensor.
-        tensors: the tensor or its parts, the centre; the output or the statistics.
-        numbers: the reduction and the finish.
+        tensors: the tensor or its parts, the centre; the output, the statistics, or totals that are
+            parts of others, and have no finish yet.
+        numbers: how many results' parts lie side by side; the reduction and the finish.
         values: the divisor, and what the finish takes.
     """
-    parts, *results = tensors[1], *tensors[3:]
+    sources, results = tensors[:3], tensors[3:]
+    parts = sources[1]
     count = layout.outer * layout.runs
     rows = layout.rows if parts is None else parts.size // WIDE // count
     flat = layout.inner == 1
@@ -172,11 +204,12 @@ def _launch(
     else:
         across, section, sections = _divide(count, rows, flat=flat)
     made = runtime.empty((count * sections * WIDE,), np.float32) if sections > 1 else None
+    targets = results if made is None else (None, None, made)
     units = -(-count // (LOCAL_SIZE // across)) * sections
     runtime.launch_groups(
         ("reduction", "reduce"),
         ((min(units, _GROUPS) * LOCAL_SIZE,), (LOCAL_SIZE,)),
-        (*tensors, made),
+        (*sources, *targets),
         (
             *(units, count, layout.runs, layout.length, layout.inner),
             *(rows, section, sections, across, *numbers),
@@ -184,9 +217,9 @@ def _launch(
         values,
     )
     if made is not None:
-        reduction, finish = numbers
+        _, reduction, finish = numbers
         again = 0 if reduction < _SUMS else reduction
-        _launch(runtime, layout, (None, made, None, *results), (again, finish), values)
+        _launch(runtime, layout, (None, made, None, *results), (1, again, finish), values)
 
 
 def _divide(count: int, rows: int, *, flat: bool) -> tuple[int, int, int]:

@@ -106,6 +106,7 @@ def _add_and_activate(runtime: Runtime) -> None:
         operators.add(runtime, x, x, activation=activation)
     for activation in ("relu", "sigmoid", "tanh"):
         operators.activate(runtime, x, activation)
+    operators.add_n(runtime, [x, x, x])
 
 
 def _combine_and_transform(runtime: Runtime) -> None:

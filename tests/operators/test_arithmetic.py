@@ -130,6 +130,55 @@ def test_powers_of_all_signs(bench: Bench) -> None:
     bench.assert_close(_run(bench, "power", a, b), expected)
 
 
+_SPECIAL = np.array([0, -0.0, 1, -1, 0.5, -0.5, 2, -3, 0.1, 1e30, -1e-40, np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.sample
+def test_powers_have_the_edges_of_c(runtime: Runtime) -> None:
+    """Zeros, ones, infinities and NaN with each other, down to the sign of zero."""
+    a, b = (x.ravel().astype(np.float32) for x in np.meshgrid(_SPECIAL, _SPECIAL))
+    made = runtime.to_host(operators.power(runtime, runtime.to_device(a), runtime.to_device(b)))
+    with np.errstate(all="ignore"):
+        expected = np.power(a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(made, expected, rtol=2e-7, atol=2e-45)
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(made[known]), np.signbit(expected[known]))
+
+
+@pytest.mark.sample
+def test_powers_are_nearly_rounded(runtime: Runtime) -> None:
+    """Large and small results alike; what a float holds is exact, for negative bases too."""
+    random = np.random.default_rng(0)
+    a = np.exp(random.uniform(-80, 80, 40_000)).astype(np.float32)
+    b = (random.uniform(-86, 86, a.size) / np.log(a)).astype(np.float32)
+    put, take = runtime.to_device, runtime.to_host
+    made = take(operators.power(runtime, put(a), put(b)))
+    np.testing.assert_allclose(made, a.astype(np.float64) ** b, rtol=2e-7)
+    pairs = [(a, b) for a in range(2, 260) for b in range(1, 24) if a**b < 2**24]
+    bases, exponents = np.array(pairs, np.float32).T
+    made = take(operators.power(runtime, put(-bases), put(exponents)))
+    np.testing.assert_array_equal(made, [(-a) ** b for a, b in pairs])
+
+
+@pytest.mark.sample
+def test_floors_of_quotients_are_exact(runtime: Runtime) -> None:
+    """Of all signs and sizes, near whole quotients, and with what has no quotient, as in numpy."""
+    edges = [x.ravel() for x in np.meshgrid(_SPECIAL, _SPECIAL)]
+    random = np.random.default_rng(0)
+    a, b = np.exp(random.uniform(-20, 20, (2, 40_000))) * random.choice([-1, 1], (2, 40_000))
+    near = (np.round(a / b) * b).astype(np.float32)
+    rows = [a, near, np.nextafter(near, np.float32(0)), edges[0]], [b, b, b, edges[1]]
+    a, b = (np.concatenate(row).astype(np.float32) for row in rows)
+    with np.errstate(all="ignore"):
+        known = ~(np.abs(a / b) > 2**22)  # numpy rounds larger ones on the way
+        a, b = a[known], b[known]
+        expected = np.floor_divide(a, b)
+    made = runtime.to_host(floor_divide(runtime, runtime.to_device(a), runtime.to_device(b)))
+    np.testing.assert_array_equal(made, expected)
+    signed = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(made[signed]), np.signbit(expected[signed]))
+
+
 def test_not_a_number_wins(bench: Bench) -> None:
     """As in numpy, and whichever operand it is."""
     a, b = np.array([np.nan, 1.0, np.nan, -np.inf]), np.array([1.0, np.nan, np.nan, np.inf])
@@ -196,6 +245,21 @@ def test_clip_is_numpys(bench: Bench) -> None:
         np.testing.assert_array_equal(made, expected)
     made = take(operators.clip(bench.runtime, put(np.array([0.0])), low=2.0, high=1.0))
     assert made == [1.0]
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+def test_sums_of_several_are_rounded_once(bench: Bench, count: int) -> None:
+    """What lies between is more than a half holds, in runs that are full, and short."""
+    large = np.full((3, 7), 6e4)
+    tail = [noise(seed, 3, 7) for seed in range(count - 3)]
+    arrays = [bench.rounded(array) for array in (large, large, -1.05 * large, *tail)]
+    expected = arrays[0].astype(np.float32)
+    for array in arrays[1:]:
+        expected += array.astype(np.float32)
+    made = bench.runtime.to_host(add_n(bench.runtime, [*map(bench.runtime.to_device, arrays)]))
+    rounded = expected.astype(bench.runtime.data_type).astype(np.float32)
+    np.testing.assert_array_equal(made, rounded)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

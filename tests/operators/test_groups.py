@@ -47,6 +47,14 @@ def runtime(
     return built_for_groups
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 70), (300, 2, 3, 9), (2, 40, 9, 2, 3)])
+def test_axes_that_are_not_neighbours_are_reduced(runtime: Runtime, shape: tuple[int, ...]) -> None:
+    """What is left of the last ones is reduced across rows of totals."""
+    x, axes = noise(0, *shape).astype(np.float32), tuple(range(0, len(shape), 2))
+    made = runtime.to_host(operators.reduce_mean(runtime, runtime.to_device(x), axes))
+    np.testing.assert_allclose(made, x.mean(axis=axes, dtype=np.float64), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("shape", "axis"), [((70, 1001), 1), ((1, 40_000), 1), ((3, 900, 50), 1), ((2, 70, 300), 1)]
 )

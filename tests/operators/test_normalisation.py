@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from mace_cache.errors import ShapeError
 from mace_cache.operators import (
+    Tensor,
     batch_norm,
     bias_add,
     instance_norm,
@@ -25,7 +26,7 @@ from tests.operators.reference import ACTIVATIONS, noise
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mace_cache.operators import Runtime, Tensor
+    from mace_cache.operators import Runtime
     from tests.operators.conftest import Bench
     from tests.operators.reference import Array
 
@@ -159,3 +160,12 @@ def test_arguments_that_do_not_fit_are_named(
     """The error tells what is taken and what was given."""
     with pytest.raises(ShapeError, match=named):
         call(runtime, runtime.empty((2, 3)), runtime.empty((3,)))
+
+
+def test_too_many_statistics_are_named(runtime: Runtime) -> None:
+    """Statistics take more than the tensor where what they are of is short."""
+    x = Tensor(runtime.empty((1,)).buffer, (2**27 + 1, 1), runtime.data_type)
+    for operator in (lp_norm, layer_norm):
+        named = f"{operator.__name__}: expected at most 134217728 runs of 8 statistics, given float"
+        with pytest.raises(ShapeError, match=named):
+            operator(runtime, x)

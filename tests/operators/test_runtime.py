@@ -75,6 +75,7 @@ def run_what_multiplies_matrices(runtime: Runtime, x: Tensor) -> None:
 def run_what_computes_by_elements(runtime: Runtime, x: Tensor) -> None:
     """Run each operator of arithmetic, reductions, normalisation and recurrence."""
     x = operators.add(runtime, x, operators.activate(runtime, x, "relu"))
+    x = operators.add_n(runtime, [x, x])
     three = runtime.to_device(noise(0, 3))
     x = operators.multiply(runtime, operators.negate(runtime, x), operators.subtract(runtime, x, x))
     x = operators.instance_norm(runtime, operators.subtract(runtime, x, three), three, three)
