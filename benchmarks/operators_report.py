@@ -27,7 +27,9 @@ LOOPS = (
     "one thread computes nearly as fast as caches and memory give the numbers (with AVX-512, where "
     "PoCL 3.0 compiles for AVX2), and the call is added"
 )
+POWERS = "a logarithm in two floats, so that powers are nearly rounded; numpy's have AVX-512"
 REASONS = {
+    "power": POWERS,
     "crop": COPIES,
     "concatenate": COPIES,
     "split": COPIES,
