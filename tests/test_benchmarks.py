@@ -308,7 +308,7 @@ def test_a_marked_text_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 
 def test_unmodified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program that knows nothing of the cache misses in one process, and hits in the next."""
-    arguments = ("--platform", "Portable Computing Language", "--function", "bessel")
+    arguments = ("--platform", "Portable Computing Language", "--function", "structures")
     report = report_of("unmodified", tmp_path / "report.json", *arguments)
     plain, first, following = report["starts"]
     assert (plain["builds"], set(first["builds"])) == ({}, {"miss"})
