@@ -20,9 +20,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from _common import clean_environment, describe_machine, shown_seconds  # noqa: E402 (as below)
+from _common import clean_environment, describe_machine, shown_seconds  # noqa: E402 (the path comes first)
 
-from tests.dropin.functions import FUNCTIONS  # noqa: E402 (found from here on)
+from tests.dropin.functions import FUNCTIONS  # noqa: E402 (the root is on it now)
 from tests.dropin.running import assert_same, finish, start  # noqa: E402 (as above)
 
 PROGRAM = Path("tests", "dropin", "functions.py")
